@@ -1,0 +1,34 @@
+//! Becomes the runner, in the folder and with the words that xtask was given.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result};
+
+/// Replaces this process by the runner, so that signals and the exit code are the runner's own.
+#[cfg(unix)]
+pub(crate) fn run(runner: &Path, arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
+    use std::os::unix::process::CommandExt as _;
+    Err(Command::new(runner).args(arguments).exec()).with_context(|| format!("cannot start {}", runner.display()))
+}
+
+/// Runs the runner and hands on its exit code.
+#[cfg(not(unix))]
+pub(crate) fn run(runner: &Path, arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
+    let status = Command::new(runner).args(arguments).status();
+    let status = status.with_context(|| format!("cannot start {}", runner.display()))?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(cli::exit::FAILED)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_runner_that_is_not_there_is_an_error_that_names_it() {
+        let error = run(Path::new("/no/such/runner"), std::iter::empty()).unwrap_err();
+        assert!(format!("{error:#}").contains("/no/such/runner"));
+    }
+}
