@@ -9,13 +9,21 @@
 //!                                                                             └──▶ tables, figures ─▶ report
 //! ```
 
+pub mod atomic;
 pub mod claim;
+pub mod config;
+pub mod digest;
 pub mod experiment;
+mod faults;
 pub mod figure;
 pub mod judge;
 pub mod paper;
 pub mod report;
 pub mod row;
 pub mod rows_file;
+pub mod run;
+pub mod schema;
 pub mod stats;
 pub mod table;
+pub mod trial;
+mod yaml;

@@ -1,0 +1,147 @@
+//! What a paper's crate gives to the bench: a way to read its experiment, its trials, and how to show what came out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::claim::Claim;
+use crate::experiment::Scale;
+use crate::figure::Figure;
+use crate::row::Row;
+use crate::table::Table;
+
+/// One paper, as the runner knows it.
+pub trait Paper: Sync {
+    /// Short name, as in `cargo xtask reproduce <paper>`.
+    fn id(&self) -> &'static str;
+    /// Full title.
+    fn title(&self) -> &'static str;
+    /// How to cite it.
+    fn citation(&self) -> &'static str;
+    /// JSON schema (draft-07) of the paper's experiment file.
+    fn schema(&self) -> serde_json::Value;
+    /// Reads, checks and resolves an experiment. Errors name file, line and column (see [`crate::config`]).
+    ///
+    /// # Errors
+    /// On an unknown key, a value of the wrong type or out of range, or a reference to an arm or study that is not there.
+    fn open(
+        &self,
+        document: &crate::config::Document,
+    ) -> Result<Box<dyn Reproduction>, crate::config::ConfigError>;
+}
+
+/// An experiment that was read and checked.
+pub trait Reproduction: Send + Sync {
+    /// What the bench needs to know of the experiment.
+    fn header(&self) -> Header;
+    /// The whole configuration with every default written out. Equal configurations give equal values.
+    fn resolved(&self) -> serde_json::Value;
+    /// The trials, in the order in which they are best started. Needs no data to be present.
+    ///
+    /// # Errors
+    /// Where the studies name something that cannot be planned.
+    fn trials(&self) -> anyhow::Result<Vec<TrialSpec>>;
+    /// Checks that the data is there and is what its manifest says, before the first trial starts.
+    ///
+    /// # Errors
+    /// Names the two ways to get the data.
+    fn check_data(&self, data: &Path) -> anyhow::Result<()>;
+    /// Runs one trial, writing rows through the context.
+    ///
+    /// # Errors
+    /// Any failure of the trial; it costs this trial only.
+    fn run(&self, trial: &TrialSpec, context: &mut TrialContext) -> anyhow::Result<()>;
+    /// Makes tables and figures of what came out. Rows may be incomplete where trials failed.
+    ///
+    /// # Errors
+    /// Where a table or figure cannot be made.
+    fn present(&self, outcome: &Outcome) -> anyhow::Result<Presentation>;
+}
+
+/// What every experiment has, whatever the paper.
+#[derive(Clone, Debug, Serialize)]
+pub struct Header {
+    /// The paper's short name.
+    pub paper: String,
+    /// Scale.
+    pub scale: Scale,
+    /// What is run and how it differs from the published protocol.
+    pub about: String,
+    /// Data sets by role.
+    pub data: BTreeMap<String, String>,
+    /// Seed of the experiment.
+    pub seed: u64,
+    /// Number of seeds.
+    pub seeds: u32,
+    /// Claims.
+    pub claims: Vec<Claim>,
+}
+
+/// The unit of work, of resume, of failure and of distribution.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrialSpec {
+    /// Name of the study.
+    pub study: String,
+    /// Name of the arm.
+    pub arm: String,
+    /// Name of the case, or empty.
+    pub case: String,
+    /// Seed.
+    pub seed: u64,
+    /// Everything that determines the trial's rows: resolved arm and study, digest of the data, version of the method. Hashed
+    /// into the trial's key.
+    pub config: serde_json::Value,
+    /// Expected seconds on one core, for `--dry-run` and the time left. Not part of the key.
+    pub seconds: f64,
+    /// Expected bytes written. Not part of the key.
+    pub bytes: u64,
+}
+
+/// What a running trial may touch.
+pub struct TrialContext {
+    /// Where the data sets lie.
+    pub data: PathBuf,
+    /// `cpu` or `cuda:n`, already resolved.
+    pub device: String,
+    /// Threads this trial may use.
+    pub threads: usize,
+    pub(crate) sink: crate::trial::Sink,
+}
+
+/// What came out of the trials.
+pub struct Outcome {
+    /// Every row of every finished trial, in a fixed order.
+    pub rows: Vec<Row>,
+    /// Folders of the finished trials by key, for their artifacts.
+    pub trials: BTreeMap<String, PathBuf>,
+}
+
+/// How a paper shows its outcome.
+#[derive(Clone, Debug, Default)]
+pub struct Presentation {
+    /// Tables, in reading order.
+    pub tables: Vec<Table>,
+    /// Figures, in reading order.
+    pub figures: Vec<Figure>,
+    /// Pictures, in reading order.
+    pub pictures: Vec<Picture>,
+    /// Explanations of every metric: name, meaning and unit.
+    pub metrics: Vec<(String, String)>,
+    /// Paragraphs on the protocol: what was run, how it differs from the paper, what to keep in mind.
+    pub protocol: Vec<String>,
+}
+
+/// A picture shown in the report.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// File stem under `figures/`.
+    pub id: String,
+    /// Heading.
+    pub title: String,
+    /// What is seen.
+    pub caption: String,
+    /// A PNG file, whole.
+    pub png: Vec<u8>,
+}

@@ -1,0 +1,16 @@
+//! JSON schemas (draft-07) of the experiment files, for editors: made of the very structs that read them.
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+
+/// The draft-07 schema of `T`, as `T` is read.
+#[must_use]
+pub fn of<T: JsonSchema>() -> serde_json::Value {
+    SchemaSettings::draft07().for_deserialize().into_generator().into_root_schema_for::<T>().into()
+}
+
+/// The comment that makes an editor check a file against the schema at `relative`, with its end of line.
+#[must_use]
+pub fn modeline(relative: &str) -> String {
+    format!("# yaml-language-server: $schema={relative}\n")
+}
