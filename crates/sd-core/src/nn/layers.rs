@@ -1,0 +1,123 @@
+//! Convolution, batch normalisation and linear layers with PyTorch's names and initial values.
+
+use candle_core::{DType, Result, Tensor, Var};
+
+use super::Scope;
+use crate::ops::batch_norm::{self, Statistics};
+use crate::ops::conv2d::conv2d;
+
+/// A convolution without bias; `weight` (O, C, K, K) starts from U(±1/√(C·K²)), PyTorch's default since 1.0.
+#[derive(Clone, Debug)]
+pub struct Conv2d {
+    weight: Var,
+    stride: usize,
+    padding: usize,
+}
+
+impl Conv2d {
+    /// A K×K convolution of `c_in` to `c_out` channels.
+    ///
+    /// # Errors
+    /// Where the weight cannot be made.
+    pub fn new(scope: &mut Scope<'_>, [c_in, c_out]: [usize; 2], k: usize, stride: usize, padding: usize) -> Result<Self> {
+        let bound = 1.0 / ((c_in * k * k) as f64).sqrt();
+        Ok(Self { weight: scope.uniform("weight", &[c_out, c_in, k, k], bound)?, stride, padding })
+    }
+
+    /// y of [`conv2d`].
+    ///
+    /// # Errors
+    /// Where `x` does not fit the weight.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        conv2d(x, &self.weight, self.stride, self.padding)
+    }
+}
+
+/// Batch normalisation over (N, H, W) with running statistics: γ = 1, β = 0, ε = 1e-5, momentum 0.1.
+///
+/// As in PyTorch, a training step moves the running variance towards the *unbiased* variance of the batch while it
+/// normalises with the biased one.
+#[derive(Clone, Debug)]
+pub struct BatchNorm2d {
+    weight: Var,
+    bias: Var,
+    running_mean: Var,
+    running_var: Var,
+}
+
+impl BatchNorm2d {
+    const EPS: f64 = 1e-5;
+    const MOMENTUM: f64 = 0.1;
+
+    /// A layer for `channels` channels.
+    ///
+    /// # Errors
+    /// Where a tensor cannot be made.
+    pub fn new(scope: &mut Scope<'_>, channels: usize) -> Result<Self> {
+        Ok(Self {
+            weight: scope.constant("weight", &[channels], 1.0)?,
+            bias: scope.constant("bias", &[channels], 0.0)?,
+            running_mean: scope.buffer("running_mean", &[channels], 0.0)?,
+            running_var: scope.buffer("running_var", &[channels], 1.0)?,
+        })
+    }
+
+    /// Normalises with the batch's statistics and moves the running ones where `train`, else with the running ones.
+    ///
+    /// # Errors
+    /// Where `x` does not fit the channels.
+    pub fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        if !train {
+            return batch_norm::eval(x, &self.weight, &self.bias, &self.running()?, Self::EPS);
+        }
+        let (y, statistics) = batch_norm::train(x, &self.weight, &self.bias, Self::EPS)?;
+        self.track(&statistics)?;
+        Ok(y)
+    }
+
+    fn running(&self) -> Result<Statistics> {
+        let values = |var: &Var| var.to_dtype(DType::F64)?.to_vec1::<f64>();
+        Ok(Statistics { mean: values(&self.running_mean)?, variance: values(&self.running_var)?, count: 0 })
+    }
+
+    fn track(&self, batch: &Statistics) -> Result<()> {
+        let unbiased = batch.count as f64 / (batch.count - 1) as f64;
+        let running = self.running()?;
+        let blend = |old: &[f64], new: &[f64], scale: f64| -> Vec<f64> {
+            old.iter().zip(new).map(|(old, new)| old + Self::MOMENTUM * (scale * new - old)).collect()
+        };
+        set(&self.running_mean, blend(&running.mean, &batch.mean, 1.0))?;
+        set(&self.running_var, blend(&running.variance, &batch.variance, unbiased))
+    }
+}
+
+fn set(var: &Var, values: Vec<f64>) -> Result<()> {
+    var.set(&Tensor::from_vec(values, var.dims(), var.device())?.to_dtype(var.dtype())?)
+}
+
+/// `y = x · Wᵀ + b`; `weight` (O, I) and `bias` (O) start from U(±1/√I), PyTorch's default.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    weight: Var,
+    bias: Var,
+}
+
+impl Linear {
+    /// A layer from `inputs` to `outputs` features.
+    ///
+    /// # Errors
+    /// Where a tensor cannot be made.
+    pub fn new(scope: &mut Scope<'_>, inputs: usize, outputs: usize) -> Result<Self> {
+        let bound = 1.0 / (inputs as f64).sqrt();
+        let weight = scope.uniform("weight", &[outputs, inputs], bound)?;
+        Ok(Self { weight, bias: scope.uniform("bias", &[outputs], bound)? })
+    }
+
+    /// `x` (N, I) → (N, O).
+    ///
+    /// # Errors
+    /// Where `x` does not fit the weight.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)
+    }
+}

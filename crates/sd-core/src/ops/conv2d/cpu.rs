@@ -1,0 +1,299 @@
+//! Convolution on the CPU: a plain reference, and a tiled im2col whose products go to `gemm`.
+//!
+//! Images are cut into *groups* (several small images, or one large one) and groups into *bands* of whole rows, so that one
+//! band has about [`TILE`] output pixels and its im2col matrix (C·U·V × pixels) stays in cache. Groups run in parallel.
+
+use rayon::prelude::*;
+
+use super::Geometry;
+use crate::ops::Real;
+use crate::ops::matmul::{View, product};
+
+/// Output pixels of one im2col matrix, about.
+pub(crate) const TILE: usize = 512;
+
+/// The weight gradient is summed in at most this many pieces, whatever the number of threads.
+const PIECES: usize = 8;
+
+/// Whole rows of the output of a group of images.
+#[derive(Clone, Copy)]
+struct Band {
+    images: usize,
+    row: usize,
+    rows: usize,
+}
+
+impl Geometry {
+    /// Images handled together.
+    fn group(&self) -> usize {
+        (TILE / self.pixels()).clamp(1, self.batch)
+    }
+
+    fn x_len(&self) -> usize {
+        self.c_in * self.h * self.w
+    }
+
+    fn y_len(&self) -> usize {
+        self.c_out * self.pixels()
+    }
+
+    /// The bands of a group of `images`.
+    fn bands(&self, images: usize) -> impl Iterator<Item = Band> {
+        let out_h = self.out_h();
+        let step = if images > 1 { out_h } else { (TILE / self.out_w()).clamp(1, out_h) };
+        (0..out_h).step_by(step).map(move |row| Band { images, row, rows: step.min(out_h - row) })
+    }
+
+    /// A 1×1 convolution without stride or padding: its im2col matrix is the image itself.
+    fn pointwise(&self) -> bool {
+        (self.kh, self.kw, self.stride, self.padding) == (1, 1, 1, 0)
+    }
+
+    fn band_pixels(&self, band: Band) -> usize {
+        band.images * band.rows * self.out_w()
+    }
+}
+
+/// Buffers that one thread reuses from band to band.
+struct Scratch<T> {
+    columns: Vec<T>,
+    outputs: Vec<T>,
+}
+
+impl<T: Real> Scratch<T> {
+    fn new() -> Self {
+        Self { columns: Vec::new(), outputs: Vec::new() }
+    }
+
+    fn resize(&mut self, columns: usize, outputs: usize) {
+        // Grows only; what is used is always overwritten first.
+        self.columns.resize(columns.max(self.columns.len()), T::zero());
+        self.outputs.resize(outputs.max(self.outputs.len()), T::zero());
+    }
+}
+
+/// y of [`super::conv2d`].
+pub(super) fn forward<T: Real>(g: &Geometry, x: &[T], w: &[T]) -> Vec<T> {
+    let mut y = vec![T::zero(); g.batch * g.y_len()];
+    let group = g.group();
+    y.par_chunks_mut(group * g.y_len()).zip(x.par_chunks(group * g.x_len())).for_each_init(
+        Scratch::new,
+        |scratch, (y, x)| {
+            for band in g.bands(y.len() / g.y_len()) {
+                forward_band(g, band, x, w, y, scratch);
+            }
+        },
+    );
+    y
+}
+
+fn forward_band<T: Real>(g: &Geometry, band: Band, x: &[T], w: &[T], y: &mut [T], scratch: &mut Scratch<T>) {
+    let (pixels, taps) = (g.band_pixels(band), g.taps());
+    let weights = View::new(w, g.c_out, taps);
+    if g.pointwise() && band.images == 1 {
+        let start = band.row * g.out_w();
+        let image = View { data: &x[start..], rows: taps, columns: pixels, row_stride: g.pixels(), column_stride: 1 };
+        return product(&mut y[start..], g.pixels(), weights, image, false);
+    }
+    scratch.resize(taps * pixels, g.c_out * pixels);
+    let columns = &mut scratch.columns[..taps * pixels];
+    im2col(g, band, x, columns);
+    let columns = View::new(columns, taps, pixels);
+    if band.images == 1 {
+        return product(&mut y[band.row * g.out_w()..], g.pixels(), weights, columns, false);
+    }
+    let outputs = &mut scratch.outputs[..g.c_out * pixels];
+    product(outputs, pixels, weights, columns, false);
+    for (image, channel, tile) in channel_rows(g, band, outputs) {
+        let start = image * g.y_len() + channel * g.pixels();
+        y[start..start + tile.len()].copy_from_slice(tile);
+    }
+}
+
+/// The rows of a (channels × pixels) matrix that belong to one image and one channel.
+fn channel_rows<'a, T>(
+    g: &Geometry,
+    band: Band,
+    matrix: &'a [T],
+) -> impl Iterator<Item = (usize, usize, &'a [T])> + use<'a, T> {
+    let (images, length) = (band.images, g.band_pixels(band) / band.images);
+    matrix.chunks_exact(length).enumerate().map(move |(index, row)| (index % images, index / images, row))
+}
+
+/// dw of [`super::conv2d`]: `dw[o,k] = Σ_pixels dy[o,pixel] · column[k,pixel]`.
+pub(super) fn weight_grad<T: Real>(g: &Geometry, x: &[T], dy: &[T]) -> Vec<T> {
+    let groups = g.batch.div_ceil(g.group());
+    let images = groups.div_ceil(PIECES) * g.group();
+    let pieces: Vec<Vec<T>> = x
+        .par_chunks(images * g.x_len())
+        .zip(dy.par_chunks(images * g.y_len()))
+        .map(|(x, dy)| weight_grad_piece(g, x, dy))
+        .collect();
+    let mut pieces = pieces.into_iter();
+    let mut sum = pieces.next().unwrap_or_default();
+    for piece in pieces {
+        sum.iter_mut().zip(piece).for_each(|(total, part)| *total += part);
+    }
+    sum
+}
+
+fn weight_grad_piece<T: Real>(g: &Geometry, x: &[T], dy: &[T]) -> Vec<T> {
+    let mut dw = vec![T::zero(); g.c_out * g.taps()];
+    let mut scratch = Scratch::new();
+    let group = g.group();
+    for (x, dy) in x.chunks(group * g.x_len()).zip(dy.chunks(group * g.y_len())) {
+        for band in g.bands(dy.len() / g.y_len()) {
+            weight_grad_band(g, band, x, dy, &mut dw, &mut scratch);
+        }
+    }
+    dw
+}
+
+fn weight_grad_band<T: Real>(g: &Geometry, band: Band, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut Scratch<T>) {
+    let (pixels, taps) = (g.band_pixels(band), g.taps());
+    scratch.resize(taps * pixels, g.c_out * pixels);
+    let columns = &mut scratch.columns[..taps * pixels];
+    im2col(g, band, x, columns);
+    let columns = View::new(columns, taps, pixels).transposed();
+    let outputs = gather(g, band, dy, &mut scratch.outputs);
+    product(dw, taps, outputs, columns, true);
+}
+
+/// The band's output gradient as a (channels × pixels) matrix: in place for one image, gathered for several.
+fn gather<'a, T: Real>(g: &Geometry, band: Band, dy: &'a [T], buffer: &'a mut [T]) -> View<'a, T> {
+    let pixels = g.band_pixels(band);
+    if band.images == 1 {
+        let data = &dy[band.row * g.out_w()..];
+        return View { data, rows: g.c_out, columns: pixels, row_stride: g.pixels(), column_stride: 1 };
+    }
+    let length = pixels / band.images;
+    for (index, row) in buffer[..g.c_out * pixels].chunks_exact_mut(length).enumerate() {
+        let start = index % band.images * g.y_len() + index / band.images * length;
+        row.copy_from_slice(&dy[start..start + length]);
+    }
+    View::new(&buffer[..g.c_out * pixels], g.c_out, pixels)
+}
+
+/// dx of [`super::conv2d`]: `dcolumn = wᵀ · dy`, added back to where im2col read.
+pub(super) fn input_grad<T: Real>(g: &Geometry, dy: &[T], w: &[T]) -> Vec<T> {
+    let mut dx = vec![T::zero(); g.batch * g.x_len()];
+    let group = g.group();
+    dx.par_chunks_mut(group * g.x_len()).zip(dy.par_chunks(group * g.y_len())).for_each_init(
+        Scratch::new,
+        |scratch, (dx, dy)| {
+            for band in g.bands(dy.len() / g.y_len()) {
+                input_grad_band(g, band, dy, w, dx, scratch);
+            }
+        },
+    );
+    dx
+}
+
+fn input_grad_band<T: Real>(g: &Geometry, band: Band, dy: &[T], w: &[T], dx: &mut [T], scratch: &mut Scratch<T>) {
+    let (pixels, taps) = (g.band_pixels(band), g.taps());
+    let weights = View::new(w, g.c_out, taps).transposed();
+    scratch.resize(taps * pixels, g.c_out * pixels);
+    let Scratch { columns, outputs } = scratch;
+    let outputs = gather(g, band, dy, outputs);
+    if g.pointwise() && band.images == 1 {
+        return product(&mut dx[band.row * g.out_w()..], g.pixels(), weights, outputs, false);
+    }
+    let columns = &mut columns[..taps * pixels];
+    product(columns, pixels, weights, outputs, false);
+    col2im(g, band, columns, dx);
+}
+
+/// Writes the band's im2col matrix: row (c,u,v), one column an output pixel, images outermost.
+fn im2col<T: Real>(g: &Geometry, band: Band, x: &[T], columns: &mut [T]) {
+    for (tap, row) in columns.chunks_exact_mut(g.band_pixels(band)).enumerate() {
+        for_each_run(g, band, tap, |run| {
+            let target = &mut row[run.pixel..run.pixel + g.out_w()];
+            target[..run.left].fill(T::zero());
+            target[run.right..].fill(T::zero());
+            let target = &mut target[run.left..run.right];
+            if g.stride == 1 {
+                target.copy_from_slice(&x[run.source..run.source + target.len()]);
+            } else {
+                target.iter_mut().zip(x[run.source..].iter().step_by(g.stride)).for_each(|(t, s)| *t = *s);
+            }
+        });
+    }
+}
+
+/// The transpose of [`im2col`]: adds every element of the matrix to the pixel it was read from.
+fn col2im<T: Real>(g: &Geometry, band: Band, columns: &[T], dx: &mut [T]) {
+    for (tap, row) in columns.chunks_exact(g.band_pixels(band)).enumerate() {
+        for_each_run(g, band, tap, |run| {
+            let values = &row[run.pixel + run.left..run.pixel + run.right];
+            if g.stride == 1 {
+                let target = &mut dx[run.source..run.source + values.len()];
+                target.iter_mut().zip(values).for_each(|(t, v)| *t += *v);
+            } else {
+                dx[run.source..].iter_mut().step_by(g.stride).zip(values).for_each(|(t, v)| *t += *v);
+            }
+        });
+    }
+}
+
+/// One output row seen through one tap: outputs `left..right` of the row starting at column `pixel` of the matrix read the
+/// input from `source` on, a stride apart; the others read padding.
+struct Run {
+    pixel: usize,
+    left: usize,
+    right: usize,
+    source: usize,
+}
+
+/// Visits the runs of `tap` = (c·U + u)·V + v in the band, in order of pixels.
+fn for_each_run(g: &Geometry, band: Band, tap: usize, mut visit: impl FnMut(Run)) {
+    let (v, u, c) = (tap % g.kw, tap / g.kw % g.kh, tap / g.kw / g.kh);
+    let (left, right) = valid_range(g.out_w(), g.w, v, g.stride, g.padding);
+    for image in 0..band.images {
+        for line in 0..band.rows {
+            let pixel = (image * band.rows + line) * g.out_w();
+            let y = (band.row + line) * g.stride + u;
+            if y < g.padding || y >= g.h + g.padding || left == right {
+                visit(Run { pixel, left: 0, right: 0, source: 0 });
+                continue;
+            }
+            let plane = (image * g.c_in + c) * g.h + y - g.padding;
+            visit(Run { pixel, left, right, source: plane * g.w + left * g.stride + v - g.padding });
+        }
+    }
+}
+
+/// Outputs `left..right` of `outputs` whose input `i·stride + tap − padding` lies in `0..inputs`.
+fn valid_range(outputs: usize, inputs: usize, tap: usize, stride: usize, padding: usize) -> (usize, usize) {
+    let left = padding.saturating_sub(tap).div_ceil(stride).min(outputs);
+    let right = (inputs + padding).saturating_sub(tap).div_ceil(stride).min(outputs);
+    (left, right.max(left))
+}
+
+/// The definition, in the reader's order: what every other path is tested against. Returns (y, dx, dw) for a given dy.
+#[cfg(test)]
+pub(super) fn reference(g: &Geometry, x: &[f64], w: &[f64], dy: &[f64]) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    let (mut y, mut dx, mut dw) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; w.len()]);
+    for n in 0..g.batch {
+        for o in 0..g.c_out {
+            for i in 0..g.out_h() {
+                for j in 0..g.out_w() {
+                    let at_y = ((n * g.c_out + o) * g.out_h() + i) * g.out_w() + j;
+                    for tap in 0..g.taps() {
+                        let (v, u, c) = (tap % g.kw, tap / g.kw % g.kh, tap / g.kw / g.kh);
+                        let (row, column) = (i * g.stride + u, j * g.stride + v);
+                        let inside = (g.padding..g.h + g.padding).contains(&row)
+                            && (g.padding..g.w + g.padding).contains(&column);
+                        if inside {
+                            let at_x = ((n * g.c_in + c) * g.h + row - g.padding) * g.w + column - g.padding;
+                            let at_w = o * g.taps() + tap;
+                            y[at_y] += w[at_w] * x[at_x];
+                            dx[at_x] += w[at_w] * dy[at_y];
+                            dw[at_w] += x[at_x] * dy[at_y];
+                        }
+                    }
+                }
+            }
+        }
+    }
+    (y, dx, dw)
+}
