@@ -1,0 +1,3 @@
+//! diffGrad: an optimization method for convolutional neural networks, reproduced.
+
+pub mod optim;
