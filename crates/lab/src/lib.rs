@@ -27,3 +27,8 @@ pub mod stats;
 pub mod table;
 pub mod trial;
 mod yaml;
+pub mod error;
+pub mod executor;
+pub mod progress;
+mod lock;
+mod signals;

@@ -1,5 +1,6 @@
 //! The process of one trial: what `runner trial <experiment.yaml> <key>` does.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -50,7 +51,7 @@ pub fn run_child(papers: &[&dyn Paper], options: &ChildOptions) -> anyhow::Resul
         .find(|trial| trial.key() == options.key)
         .ok_or_else(|| no_trial(options, trials.len()))?;
     let folder = options.out.join("trials").join(&options.key);
-    prepare(&folder, spec)?;
+    let _lock = prepare(&folder, spec)?;
     let started = Instant::now();
     let mut context = context(&folder, spec, options);
     caught(&folder, || reproduction.run(spec, &mut context))
@@ -67,15 +68,20 @@ fn no_trial(options: &ChildOptions, count: usize) -> anyhow::Error {
 }
 
 /// Makes the folder and clears what an earlier process left, its checkpoint excepted.
-fn prepare(folder: &Path, spec: &TrialSpec) -> anyhow::Result<()> {
+///
+/// The lock that it gives keeps a second process out for as long as this one lives: after the executor was killed, the
+/// next one may start the trial while its old process is still ending.
+fn prepare(folder: &Path, spec: &TrialSpec) -> anyhow::Result<File> {
     atomic::create_dir_all_synced(folder)?;
+    let lock = File::create(folder.join(".lock"))?;
+    lock.lock()?;
     match std::fs::remove_file(folder.join("DONE")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
     atomic::remove_leftovers(folder)?;
     atomic::write_bytes(folder.join("trial.json"), &serde_json::to_vec_pretty(spec)?)?;
-    Ok(())
+    Ok(lock)
 }
 
 fn context(folder: &Path, spec: &TrialSpec, options: &ChildOptions) -> TrialContext {

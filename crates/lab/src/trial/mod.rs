@@ -6,7 +6,7 @@
 //!                rows.jsonl      its rows, one JSON object a line
 //!                <artifacts>
 //!                checkpoint/     kept while it is unfinished, removed once it is done
-//!                DONE            digests of all of the above; the trial counts only with it
+//!                DONE            digests of trial.json, rows.jsonl and the artifacts; the trial counts only with it
 //! ```
 
 mod child;
