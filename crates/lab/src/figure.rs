@@ -84,3 +84,16 @@ pub struct Estimate {
     /// What the paper printed.
     pub published: Option<f64>,
 }
+
+mod canvas;
+mod frame;
+mod heat;
+mod intervals;
+mod lines;
+mod render;
+mod scale;
+mod style;
+#[cfg(test)]
+mod tests;
+
+pub use render::{FigureError, render, render_panels};

@@ -1,9 +1,26 @@
 //! Verdicts: every claim of an experiment held against the rows that were measured.
+//!
+//! * An estimate with an interval is *supported* where the interval lies wholly where `expect` says, *refuted* where it lies
+//!   wholly elsewhere, else *inconclusive*. `refuted_below` adds the pre-registered refutation: the interval holds 0 (or
+//!   lies below it) and ends below the published margin.
+//! * An equivalence is supported where the interval lies inside `±within`, refuted where it lies wholly outside.
+//! * An exact check is supported or refuted by its worst value.
+//! * A failed gate replaces the verdict, and its note says what was measured; the estimate stays visible.
+//! * What was not measured is *not testable* with a note that says what is missing. Nothing here panics or fails.
+
+mod compare;
+mod expect;
+mod select;
+#[cfg(test)]
+mod tests;
+mod validate;
 
 use serde::Serialize;
 
-use crate::claim::{Claim, Verdict};
+use crate::claim::{Claim, Gate, Otherwise, Verdict};
 use crate::row::Row;
+use compare::{Found, join};
+pub use validate::validate;
 
 /// What was found about one claim.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,26 +44,64 @@ pub struct Judgement {
 /// Judges every claim, in order. Never fails: what cannot be judged is `not_testable` with a note that says what is missing.
 #[must_use]
 pub fn judge(claims: &[Claim], rows: &[Row]) -> Vec<Judgement> {
-    claims.iter().map(|claim| nothing_measured(claim, rows)).collect()
+    claims.iter().map(|claim| one(claim, rows)).collect()
 }
 
-fn nothing_measured(claim: &Claim, rows: &[Row]) -> Judgement {
+fn one(claim: &Claim, rows: &[Row]) -> Judgement {
+    let found =
+        claim.gates.iter().fold(compare::test(&claim.test, rows), |found, gate| behind(found, gate, rows));
     Judgement {
         claim: claim.id.clone(),
-        verdict: Verdict::NotTestable,
-        ours: None,
-        low: None,
-        high: None,
-        n: 0,
-        note: format!("not judged yet; {} rows", rows.len()),
+        verdict: found.verdict,
+        ours: found.ours,
+        low: found.ends.map(|ends| ends.0),
+        high: found.ends.map(|ends| ends.1),
+        n: found.n,
+        note: found.note,
     }
 }
 
-/// What is wrong with the claims of an experiment: `(key path, message)` for every mistake, such as
-/// `("claims.3.test.paired.a", "unknown arm `adm`; did you mean `adam`?")`.
-///
-/// `arms` and `studies` are the names that the rows will carry; pass an empty slice to leave them unchecked.
-#[must_use]
-pub fn validate(_claims: &[Claim], _arms: &[&str], _studies: &[&str]) -> Vec<(String, String)> {
-    Vec::new()
+/// Applies a gate: what fails it keeps its numbers and loses its verdict.
+fn behind(found: Found, gate: &Gate, rows: &[Row]) -> Found {
+    let Some(failure) = failure(gate, rows).filter(|_| found.ours.is_some()) else { return found };
+    let verdict = match gate.otherwise {
+        Otherwise::NotTestable => Verdict::NotTestable,
+        Otherwise::Inconclusive if found.verdict == Verdict::NotTestable => Verdict::NotTestable,
+        Otherwise::Inconclusive => Verdict::Inconclusive,
+    };
+    let note = join(&[&format!("gate failed: {failure}: {}", gate.because), &found.note]);
+    Found { verdict, note, ..found }
+}
+
+/// The arm that fails the gate and its value, or what is missing to read it; `None` where the gate holds.
+fn failure(gate: &Gate, rows: &[Row]) -> Option<String> {
+    let mut sums = std::collections::BTreeMap::<&str, (f64, usize)>::new();
+    for row in select::rows(rows, &gate.metric, gate.arm.as_deref(), &gate.only) {
+        let sum = sums.entry(&row.arm).or_default();
+        *sum = (sum.0 + row.value, sum.1 + 1);
+    }
+    if sums.is_empty() {
+        return Some(select::missing(rows, &gate.metric, gate.arm.as_deref(), &gate.only));
+    }
+    let (least, most) = (gate.at_least.unwrap_or(f64::NEG_INFINITY), gate.at_most.unwrap_or(f64::INFINITY));
+    let means = sums.into_iter().map(|(arm, (sum, count))| (arm, sum / count as f64));
+    let (arm, value) = means.into_iter().find(|(_, value)| !(*value >= least && *value <= most))?;
+    Some(format!("`{}` of `{arm}` is {}, {}", gate.metric, short(value), bounds(gate)))
+}
+
+fn bounds(gate: &Gate) -> String {
+    match (gate.at_least, gate.at_most) {
+        (Some(least), Some(most)) => format!("needed {least} to {most}"),
+        (Some(least), None) => format!("needed at least {least}"),
+        (None, Some(most)) => format!("needed at most {most}"),
+        (None, None) => "needed to be a number".to_owned(),
+    }
+}
+
+/// A number with at most four significant decimals, for notes.
+fn short(value: f64) -> String {
+    let digits = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
+    let decimals = usize::try_from((3 - digits).clamp(0, 12)).unwrap_or(0);
+    let text = format!("{value:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }

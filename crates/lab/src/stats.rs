@@ -1,1 +1,0 @@
-//! Statistics behind the verdicts: intervals, paired differences, resampling, equivalence, multiplicity.
