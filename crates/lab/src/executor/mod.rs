@@ -11,8 +11,7 @@ mod slurm;
 
 use std::path::PathBuf;
 
-pub(crate) use plan::readable_seconds;
-pub use plan::{Plan, Planned};
+pub use plan::{Plan, Planned, readable_bytes, readable_seconds};
 pub(crate) use pool::{PoolOutcome, run_pool};
 pub(crate) use process::Event;
 pub(crate) use slurm::submit;

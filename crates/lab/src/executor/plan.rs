@@ -141,8 +141,9 @@ impl fmt::Display for Plan {
     }
 }
 
-/// `45 s`, `12 min`, `3.5 h`, `2.1 days`.
-pub(crate) fn readable_seconds(seconds: f64) -> String {
+/// A time for people: `45 s`, `12 min`, `3.5 h`, `2.1 days`.
+#[must_use]
+pub fn readable_seconds(seconds: f64) -> String {
     match seconds {
         s if s < 99.5 => format!("{s:.0} s"),
         s if s < 5_970.0 => format!("{:.0} min", s / 60.0),
@@ -151,8 +152,9 @@ pub(crate) fn readable_seconds(seconds: f64) -> String {
     }
 }
 
-/// `17 B`, `34 kB`, `1.2 GB`.
-pub(crate) fn readable_bytes(bytes: u64) -> String {
+/// A size for people: `17 B`, `34 kB`, `1.2 GB`.
+#[must_use]
+pub fn readable_bytes(bytes: u64) -> String {
     let value = bytes as f64;
     match value {
         b if b < 1e3 => format!("{b:.0} B"),
