@@ -20,7 +20,10 @@ pub(crate) fn runner() -> Result<PathBuf> {
         bail!("the runner did not build ({status}); cargo's message above says why");
     }
     if !binary.exists() {
-        bail!("cargo built the runner, but not as {}: is build.target set for one profile only?", binary.display());
+        bail!(
+            "cargo built the runner, but not as {}: is build.target set for one profile only?",
+            binary.display()
+        );
     }
     Ok(binary)
 }

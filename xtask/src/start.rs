@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result};
 #[cfg(unix)]
 pub(crate) fn run(runner: &Path, arguments: impl Iterator<Item = OsString>) -> Result<ExitCode> {
     use std::os::unix::process::CommandExt as _;
-    Err(Command::new(runner).args(arguments).exec()).with_context(|| format!("cannot start {}", runner.display()))
+    Err(Command::new(runner).args(arguments).exec())
+        .with_context(|| format!("cannot start {}", runner.display()))
 }
 
 /// Runs the runner and hands on its exit code.

@@ -25,8 +25,8 @@ Examples:
 pub(crate) const DATASETS_EXAMPLES: &str = "\
 Examples:
   cargo xtask datasets list
-  cargo xtask datasets fetch cifar10      into --data, $DIFFLAB_DATA or the Hub's cache folder
-  cargo xtask datasets verify             reads every file and compares its sha256
+  cargo xtask datasets fetch cifar10      into the Hub's cache folder, where every command finds it
+  cargo xtask datasets verify             reads every picture and compares each file's sha256
 
 `fetch` honours HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE, and goes on with a broken download.";
 
@@ -70,26 +70,30 @@ pub struct Datasets {
     /// What to do with them.
     #[command(subcommand)]
     pub action: DatasetsAction,
-    /// Folder that holds the data sets [default: $DIFFLAB_DATA, else the Hub's cache folder].
-    #[arg(long, global = true, value_name = "DIR")]
-    pub data: Option<PathBuf>,
 }
 
 /// What `datasets` does.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum DatasetsAction {
     /// List the data sets, their size, licence and source, and whether they are here.
-    List,
-    /// Download a data set at its pinned revision and check it.
+    List {
+        /// Folder that holds data sets [default: $DIFFLAB_DATA]; the Hub's cache folder is looked into as well.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Download a data set at its pinned revision into the Hub's cache folder, and check it.
     Fetch {
         /// Names of the data sets.
         #[arg(required = true)]
         names: Vec<String>,
     },
-    /// Read every file of the data sets that are here and compare its sha256 with the manifest.
+    /// Read the data sets whole and compare the sha256 of each file with the manifest.
     Verify {
         /// Names of the data sets; every one that is here where absent.
         names: Vec<String>,
+        /// Folder that holds data sets [default: $DIFFLAB_DATA]; the Hub's cache folder is looked into as well.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
     },
 }
 

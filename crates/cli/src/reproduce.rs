@@ -34,7 +34,7 @@ pub struct Reproduce {
     /// Where to compute: `auto` takes a GPU if this build can use one, `cuda` or `cuda:1` insists on it.
     #[arg(long, value_name = "auto|cpu|cuda[:n]", default_value_t = Device::Auto)]
     pub device: Device,
-    /// Folder that holds the real data sets [default: $DIFFLAB_DATA, else the Hub's cache folder].
+    /// Folder that holds real data sets [default: $DIFFLAB_DATA]; the Hub's cache folder is looked into as well.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Folder for the results [default: results/<PAPER>/<SCALE>; with `all`, DIR/<PAPER>/<SCALE>].

@@ -88,9 +88,11 @@ fn wrong_usage_says_what_was_expected() {
 fn the_chores_are_read() {
     assert_eq!(parse("list").unwrap(), Command::List);
     assert_eq!(parse("schema --check").unwrap(), Command::Schema(Schema { check: true }));
-    let Command::Datasets(datasets) = parse("datasets verify cifar10 --data d").unwrap() else { unreachable!() };
-    assert_eq!(datasets.action, DatasetsAction::Verify { names: vec!["cifar10".to_owned()] });
-    assert_eq!(datasets.data, Some("d".into()));
+    let Command::Datasets(datasets) = parse("datasets verify cifar10 --data d").unwrap() else {
+        unreachable!()
+    };
+    let verify = DatasetsAction::Verify { names: vec!["cifar10".to_owned()], data: Some("d".into()) };
+    assert_eq!(datasets.action, verify);
     let Command::Bench(bench) = parse("bench --only diffgrad/ --reps 3").unwrap() else { unreachable!() };
     assert_eq!((bench.only.as_str(), bench.reps, bench.device), ("diffgrad/", 3, BenchDevice::Cpu));
 }
@@ -107,7 +109,17 @@ fn help_shows_every_command_but_the_hidden_one_and_the_exit_codes() {
     let help = parse("--help").unwrap_err();
     assert_eq!(help.kind(), ErrorKind::DisplayHelp);
     let help = help.to_string();
-    for shown in ["reproduce", "list", "claims", "report", "schema", "datasets", "bench", "Exit codes: 0", "cargo xtask"] {
+    for shown in [
+        "reproduce",
+        "list",
+        "claims",
+        "report",
+        "schema",
+        "datasets",
+        "bench",
+        "Exit codes: 0",
+        "cargo xtask",
+    ] {
         assert!(help.contains(shown), "{shown} is missing in\n{help}");
     }
     assert!(!help.contains("trial of an experiment"), "{help}");
@@ -118,7 +130,12 @@ fn every_argument_and_command_explains_itself() {
     fn check(command: &clap::Command) {
         assert!(command.get_about().is_some(), "{} has no help text", command.get_name());
         for argument in command.get_arguments() {
-            assert!(argument.get_help().is_some(), "{} {} has no help text", command.get_name(), argument.get_id());
+            assert!(
+                argument.get_help().is_some(),
+                "{} {} has no help text",
+                command.get_name(),
+                argument.get_id()
+            );
         }
         command.get_subcommands().for_each(check);
     }

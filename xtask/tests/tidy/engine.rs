@@ -55,8 +55,12 @@ fn gradient_traps(text: &str) -> Vec<usize> {
     let mut lines = imports_of(text, "candle_nn", &NO_GRADIENT);
     lines.extend(lines_where(text, |line| {
         let line = code(line);
-        let qualified = line.contains("ops::") && NO_GRADIENT[..11].iter().any(|name| has_word(line, &format!("ops::{name}")));
-        qualified || has_word(line, "softmax_last_dim") || NO_BACKWARD.iter().any(|name| line.contains(name)) || uneven_pool(line)
+        let qualified = line.contains("ops::")
+            && NO_GRADIENT[..11].iter().any(|name| has_word(line, &format!("ops::{name}")));
+        qualified
+            || has_word(line, "softmax_last_dim")
+            || NO_BACKWARD.iter().any(|name| line.contains(name))
+            || uneven_pool(line)
     }));
     lines.sort_unstable();
     lines.dedup();
@@ -78,7 +82,9 @@ fn imports_of(text: &str, package: &str, names: &[&str]) -> Vec<usize> {
 fn path_of(text: &str) -> &str {
     let plain = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).unwrap_or(text.len());
     match text[plain..].chars().next() {
-        Some('{') if text[..plain].ends_with("::") || plain == 0 => text.find(';').map_or(text, |end| &text[..end]),
+        Some('{') if text[..plain].ends_with("::") || plain == 0 => {
+            text.find(';').map_or(text, |end| &text[..end])
+        }
         Some('*') if text[..plain].ends_with("::") || plain == 0 => &text[..=plain],
         _ => &text[..plain],
     }
@@ -116,12 +122,19 @@ fn kernels_sum_floats_in_a_fixed_order() {
     // There may be no kernel yet; where there is one, the rule holds.
     let kernels = with_extension(&["cu", "cuh"]);
     let broken: Vec<String> = kernels.iter().flat_map(|file| places(file, unordered_sums)).collect();
-    assert!(broken.is_empty(), "a float atomicAdd sums in no fixed order (say `// integer` if it is one): {broken:?}");
+    assert!(
+        broken.is_empty(),
+        "a float atomicAdd sums in no fixed order (say `// integer` if it is one): {broken:?}"
+    );
 }
 
 #[test]
 fn all_randomness_is_seeded() {
-    hold(&rust(), foreign_randomness, "randomness comes from sd_core::rng: candle's CPU generator cannot be seeded");
+    hold(
+        &rust(),
+        foreign_randomness,
+        "randomness comes from sd_core::rng: candle's CPU generator cannot be seeded",
+    );
 }
 
 #[test]

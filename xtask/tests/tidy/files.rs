@@ -25,7 +25,9 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn with_extension(extensions: &[&str]) -> Vec<File> {
     let mut paths = Vec::new();
     collect(&root(), &mut paths);
-    paths.retain(|path| path.extension().is_some_and(|found| extensions.iter().any(|wanted| found == *wanted)));
+    paths.retain(|path| {
+        path.extension().is_some_and(|found| extensions.iter().any(|wanted| found == *wanted))
+    });
     paths.sort();
     paths.into_iter().map(read).collect()
 }

@@ -48,5 +48,7 @@ fn has_word(text: &str, word: &str) -> bool {
 fn comments_are_told_from_code_and_words_from_their_parts() {
     assert_eq!(code("let x = 1; // dbg!(x)"), "let x = 1; ");
     assert_eq!(code("let url = \"http://host\";"), "let url = \"http://host\";");
-    assert!(has_word("use a::{sdpa, b}", "sdpa") && !has_word("my_sdpa(x)", "sdpa") && !has_word("sdpas", "sdpa"));
+    assert!(
+        has_word("use a::{sdpa, b}", "sdpa") && !has_word("my_sdpa(x)", "sdpa") && !has_word("sdpas", "sdpa")
+    );
 }

@@ -44,8 +44,11 @@ fn dependencies(manifest: &str) -> Vec<String> {
 
 /// Whether a table lists dependencies, and of which one it is the table (`[dependencies.serde]`).
 fn split_table(table: &str) -> (bool, Option<String>) {
-    let after = |key: &str| table.rsplit_once(key).filter(|(before, _)| before.is_empty() || before.ends_with('.'));
-    let found = after("build-dependencies").or_else(|| after("dependencies")).filter(|(before, _)| !before.ends_with("dev-"));
+    let after =
+        |key: &str| table.rsplit_once(key).filter(|(before, _)| before.is_empty() || before.ends_with('.'));
+    let found = after("build-dependencies")
+        .or_else(|| after("dependencies"))
+        .filter(|(before, _)| !before.ends_with("dev-"));
     match found {
         Some((_, rest)) => (true, rest.strip_prefix('.').map(str::to_owned)),
         None => (false, None),
@@ -92,7 +95,10 @@ fn every_member_takes_the_lints_and_versions_of_the_workspace() {
         let name = manifest.path.display();
         assert!(manifest.text.contains("[lints]\nworkspace = true"), "{name} has its own lints");
         let own = own_versions(&manifest.text);
-        assert!(own.is_empty(), "{name} names a version of its own: {own:?}; put it into the workspace's table");
+        assert!(
+            own.is_empty(),
+            "{name} names a version of its own: {own:?}; put it into the workspace's table"
+        );
     }
 }
 
@@ -108,7 +114,10 @@ fn candle_is_pinned_exactly_and_alone() {
     let candle: Vec<&str> = manifest.lines().filter(|line| line.starts_with("candle-")).collect();
     assert!(!candle.is_empty());
     for line in candle {
-        assert!(line.contains("\"=0."), "pin candle exactly, its gradients were checked at one version: {line}");
+        assert!(
+            line.contains("\"=0."),
+            "pin candle exactly, its gradients were checked at one version: {line}"
+        );
     }
 }
 

@@ -29,7 +29,12 @@ fn has_modeline(text: &str, paper: &str) -> bool {
 fn claim_ids(yaml: &str) -> BTreeSet<String> {
     let claims = yaml.lines().skip_while(|line| !line.starts_with("claims:")).skip(1);
     let claims = claims.take_while(|line| line.is_empty() || line.starts_with([' ', '-', '#']));
-    let id = |line: &str| line.trim().trim_start_matches("- ").strip_prefix("id:").map(|id| id.trim().trim_matches('"').to_owned());
+    let id = |line: &str| {
+        line.trim()
+            .trim_start_matches("- ")
+            .strip_prefix("id:")
+            .map(|id| id.trim().trim_matches('"').to_owned())
+    };
     claims.filter_map(id).collect()
 }
 
@@ -52,8 +57,16 @@ fn the_checkout_is_light() {
 fn every_experiment_names_its_schema_for_the_editor() {
     for experiment in experiments() {
         let paper = paper_of(&experiment);
-        assert!(has_modeline(&experiment.text, &paper), "{}: line 1 must be\n{}", experiment.path.display(), modeline(&paper));
-        assert!(root().join(format!("experiments/schema/{paper}.json")).is_file(), "run `cargo xtask schema`");
+        assert!(
+            has_modeline(&experiment.text, &paper),
+            "{}: line 1 must be\n{}",
+            experiment.path.display(),
+            modeline(&paper)
+        );
+        assert!(
+            root().join(format!("experiments/schema/{paper}.json")).is_file(),
+            "run `cargo xtask schema`"
+        );
     }
 }
 
@@ -82,7 +95,9 @@ fn the_readme_names_each_paper_and_command() {
     for experiment in experiments() {
         assert!(readme.contains(&paper_of(&experiment)), "README.md does not name {}", paper_of(&experiment));
     }
-    for command in ["cargo xtask reproduce", "cargo xtask claims", "cargo test --workspace", "cargo xtask datasets"] {
+    for command in
+        ["cargo xtask reproduce", "cargo xtask claims", "cargo test --workspace", "cargo xtask datasets"]
+    {
         assert!(readme.contains(command), "README.md does not name `{command}`");
     }
 }

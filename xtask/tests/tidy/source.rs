@@ -22,7 +22,8 @@ fn never_run(text: &str) -> Vec<usize> {
 
 fn trailing_whitespace(text: &str) -> Vec<usize> {
     let ends_badly = |(_, line): &(usize, &str)| line.ends_with([' ', '\t', '\r']);
-    let mut lines: Vec<usize> = text.split('\n').enumerate().filter(ends_badly).map(|(index, _)| index + 1).collect();
+    let mut lines: Vec<usize> =
+        text.split('\n').enumerate().filter(ends_badly).map(|(index, _)| index + 1).collect();
     if !text.is_empty() && (!text.ends_with('\n') || text.ends_with("\n\n")) {
         lines.push(text.lines().count());
     }
@@ -51,7 +52,11 @@ fn every_test_runs() {
 
 #[test]
 fn no_line_ends_in_whitespace_and_every_file_in_one_newline() {
-    hold(&with_extension(&TEXT), trailing_whitespace, "no trailing whitespace; exactly one newline at the end");
+    hold(
+        &with_extension(&TEXT),
+        trailing_whitespace,
+        "no trailing whitespace; exactly one newline at the end",
+    );
 }
 
 #[test]
