@@ -1,10 +1,12 @@
 //! Draws a world to look at, or to hand to another program: `cargo run -p worlds --example look -- shapes10 FOLDER`
+//! (or a recipe as a JSON file in place of the name)
 //! writes `NAME.png` (a contact sheet) and `NAME-{train,test}.bin` (records of a two-byte label and 3,072 pixel bytes).
 
 use std::io::Write;
 use std::path::Path;
 
-use worlds::classification::{contact_sheet, load};
+use worlds::classification::shapes::Recipe;
+use worlds::classification::{Split, contact_sheet, load};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -12,7 +14,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("usage: look NAME FOLDER [DATA]".into());
     };
     let data = arguments.next().unwrap_or_else(|| "data".to_owned());
-    let (train, test) = load(&name, Path::new(&data))?;
+    let (name, train, test) = match name.strip_suffix(".json") {
+        Some(stem) => {
+            let recipe: Recipe = serde_json::from_str(&std::fs::read_to_string(&name)?)?;
+            let stem = Path::new(stem).file_name().unwrap_or_default().to_string_lossy().into_owned();
+            (stem, recipe.draw(Split::Train), recipe.draw(Split::Test))
+        }
+        None => {
+            let (train, test) = load(&name, Path::new(&data))?;
+            (name, train, test)
+        }
+    };
     let rows: Vec<usize> = (0..train.classes).collect();
     std::fs::write(Path::new(&folder).join(format!("{name}.png")), contact_sheet(&train, &rows, 16, 2)?)?;
     for (split, set) in [("train", &train), ("test", &test)] {

@@ -55,6 +55,14 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// A name that is none of `known`, with the nearest of them where one is near.
+    pub(crate) fn unknown(name: &str, known: &[&str]) -> Self {
+        let near =
+            known.iter().min_by_key(|other| distance(name, other)).filter(|other| distance(name, other) <= 2);
+        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        Self::Unknown { name: name.to_owned(), known: known.join(", "), hint }
+    }
+
     /// A file that breaks `rule`.
     pub(crate) fn broken(
         path: &Path,
@@ -75,5 +83,35 @@ impl DataError {
     /// A failed system call on `path`.
     pub(crate) fn io(path: &Path, action: &'static str, source: std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), action, source }
+    }
+}
+
+/// Letters to change, add or drop to make one word of the other (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, &y) in b.iter().enumerate() {
+            let cheapest = (diagonal + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], cheapest);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_near_name_is_suggested_and_a_far_one_is_not() {
+        let known = ["cifar10", "cifar100", "shapes10"];
+        let message = |name| DataError::unknown(name, &known).to_string();
+        assert_eq!(
+            message("cifra10"),
+            "no data set is called `cifra10`; known are cifar10, cifar100, shapes10; did you mean `cifar10`?"
+        );
+        assert!(!message("imagenet").contains("did you mean"));
     }
 }

@@ -84,16 +84,6 @@ impl ImageSet {
             hash.update(label.to_le_bytes());
         }
         hash.update(&self.pixels);
-        hex(&hash.finalize())
+        crate::hex(&hash.finalize())
     }
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -10,6 +10,7 @@ mod paint;
 
 use rayon::prelude::*;
 use sd_core::rng::Rng;
+use serde::{Deserialize, Serialize};
 
 pub use geometry::FAMILIES;
 pub use paint::TEXTURES;
@@ -19,18 +20,27 @@ use geometry::Placement;
 use paint::{Canvas, Colour, Figure};
 
 /// How hard the pictures are to tell apart. Ranges are uniform.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Nuisance {
     /// Radius of the figure, in pixels.
     pub radius: [f32; 2],
     /// Largest distance of the figure's centre from the picture's, per axis, in pixels.
     pub shift: f32,
+    /// Largest turn away from upright, in full turns; 0.5 is any turn.
+    pub turn: f32,
     /// Smallest ratio of the figure's two axes.
     pub squeeze: f32,
     /// Largest skew.
     pub skew: f32,
     /// Distance in grey levels between the figure and the background's mean.
     pub contrast: [f32; 2],
+    /// Share of the figure that may be darker than its background; the rest is lighter.
+    pub darker: f32,
+    /// How strongly a texture's second colour shows, 0 to 1.
+    pub texture: f32,
+    /// How far the background's spots and ramp stray from its mean, in grey levels.
+    pub unrest: f32,
     /// Largest number of smaller figures of other families.
     pub distractors: u64,
     /// Radius of those, in pixels.
@@ -45,8 +55,12 @@ pub struct Nuisance {
     pub coarse_noise: f32,
 }
 
+/// Digests of the named recipes. They change with every change of the drawing, and with them the key of every trial.
+const KNOWN_DIGESTS: [(&str, &str); 2] = [("shapes10", ""), ("shapes100", "")];
+
 /// A world to draw: classes, sizes, seed and difficulty.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// 10 (families) or 100 (families × textures).
     pub classes: usize,
@@ -103,12 +117,21 @@ impl Recipe {
         (0..self.classes).map(name).collect()
     }
 
+    /// [`Recipe::digest`] of a named recipe, known beforehand; a test draws the pictures and compares.
+    #[must_use]
+    pub fn known_digest(&self) -> Option<&'static str> {
+        KNOWN_DIGESTS
+            .iter()
+            .find(|(name, _)| Self::named(name).as_ref() == Some(self))
+            .map(|&(_, digest)| digest)
+    }
+
     /// SHA-256 of the two splits' digests ([`ImageSet::digest`]).
     #[must_use]
     pub fn digest(&self) -> String {
         use sha2::{Digest, Sha256};
         let parts = [Split::Train, Split::Test].map(|split| self.draw(split).digest());
-        super::set::hex(&Sha256::digest(parts.concat()))
+        crate::hex(&Sha256::digest(parts.concat()))
     }
 
     /// One picture, `(3, 32, 32)`.
@@ -150,12 +173,12 @@ impl Scene<'_> {
     /// Paints a ramp and spots; returns the colour they vary about.
     fn background(&mut self) -> Colour {
         let mean = self.colour();
-        let [from, to] = [0, 1].map(|_| self.near(mean, 45.0));
+        let [from, to] = [0, 1].map(|_| self.near(mean, 0.6 * self.nuisance.unrest));
         let turns = self.rng.uniform();
         self.canvas.background(from, to, turns);
         for _ in 0..3 {
             let (centre, radius) = (self.place(16.0), self.within([5.0, 14.0]));
-            let (colour, strength) = (self.near(mean, 70.0), self.within([0.2, 0.8]));
+            let (colour, strength) = (self.near(mean, self.nuisance.unrest), self.within([0.2, 0.8]));
             self.canvas.spot(centre, radius, colour, strength);
         }
         mean
@@ -192,23 +215,24 @@ impl Scene<'_> {
     /// Two colours that differ from the ground, and in the opposite sense or strength from each other.
     fn colours(&mut self, ground: Colour) -> [Colour; 2] {
         let first = self.away(ground);
-        [first, self.away(first)]
+        let second = self.away(first);
+        [first, paint::blend(first, second, self.nuisance.texture)]
     }
 
     /// A colour at the recipe's distance in brightness from `from`, with a hue of its own.
     fn away(&mut self, from: Colour) -> Colour {
         let grey = from.iter().sum::<f32>() / 3.0;
         let distance = self.within(self.nuisance.contrast);
-        // Towards the side with more room, more often.
-        let up = self.rng.uniform_f32() * 255.0 > grey;
-        let level = if up { grey + distance } else { grey - distance };
+        let level =
+            if self.rng.uniform_f32() < self.nuisance.darker { grey - distance } else { grey + distance };
         self.near([level.clamp(10.0, 245.0); 3], 40.0)
     }
 
     fn placed(&mut self, centre: [f32; 2], radius: f32) -> Placement {
         let squeeze = self.within([self.nuisance.squeeze, 1.0]);
         let skew = self.within([-self.nuisance.skew, self.nuisance.skew]);
-        Placement::new(centre, radius, squeeze, self.rng.uniform(), skew)
+        let turn = self.within([-self.nuisance.turn, self.nuisance.turn]);
+        Placement::new(centre, radius, squeeze, f64::from(turn) - 0.25, skew)
     }
 
     fn place(&mut self, shift: f32) -> [f32; 2] {
@@ -229,20 +253,38 @@ impl Scene<'_> {
 }
 
 impl Nuisance {
-    /// Difficulty of `shapes10`.
+    /// Difficulty of `shapes10`. A ResNet-8 of 20 thousand parameters, trained on the first 2,000 pictures reduced to 16×16
+    /// (Adam, 40 epochs, crops and flips), names 90 % of the test set; with half the step, 84 %.
     pub const TEN: Self = Self {
         radius: [8.0, 13.0],
         shift: 4.0,
-        squeeze: 0.75,
-        skew: 0.15,
-        contrast: [45.0, 130.0],
-        distractors: 3,
+        turn: 0.1,
+        squeeze: 0.8,
+        skew: 0.1,
+        contrast: [50.0, 130.0],
+        darker: 0.0,
+        texture: 0.3,
+        unrest: 40.0,
+        distractors: 2,
         distractor_radius: [2.5, 5.0],
         bars: 1,
         bar_width: [1.0, 3.0],
-        fine_noise: 22.0,
-        coarse_noise: 14.0,
+        fine_noise: 16.0,
+        coarse_noise: 8.0,
     };
-    /// Difficulty of `shapes100`: milder, for each class has a tenth of the pictures and a texture to be seen.
-    pub const HUNDRED: Self = Self { contrast: [60.0, 140.0], radius: [10.0, 14.0], shift: 3.0, ..Self::TEN };
+    /// Difficulty of `shapes100`: the figure is larger and its texture stands out, for both must be told.
+    pub const HUNDRED: Self = Self {
+        radius: [11.0, 14.0],
+        shift: 3.0,
+        contrast: [70.0, 140.0],
+        texture: 1.0,
+        unrest: 30.0,
+        distractors: 1,
+        fine_noise: 10.0,
+        coarse_noise: 5.0,
+        ..Self::TEN
+    };
 }
+
+#[cfg(test)]
+mod tests;
