@@ -6,7 +6,7 @@
 //! summed piece by piece in a fixed order: the bits are the same for any number of threads.
 //!
 //! The inner loops are plain Rust over slices. They are compiled three times, for baseline x86-64, AVX2 and AVX-512, and the
-//! widest that the machine has is chosen at run time. Nothing fuses multiply and add, so all three give the same bits.
+//! widest that the machine has is chosen at run time. All three round alike and give the same bits.
 //! Stores are ordinary ones: every line that is written was just read, so non-temporal stores would save no traffic.
 
 use rayon::prelude::*;
@@ -165,10 +165,11 @@ impl Isa {
     pub(super) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") {
+            let fma = is_x86_feature_detected!("fma");
+            if fma && is_x86_feature_detected!("avx512f") {
                 return Self::Avx512;
             }
-            if is_x86_feature_detected!("avx2") {
+            if fma && is_x86_feature_detected!("avx2") {
                 return Self::Avx2;
             }
         }
@@ -181,22 +182,22 @@ impl<T: Real> Piece<'_, T> {
         match isa {
             Isa::Baseline => self.run_inline(tally),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Isa::detect` returns this value only where the processor has AVX2.
+            // SAFETY: `Isa::detect` returns this value only where the processor has AVX2 and FMA.
             Isa::Avx2 => unsafe { self.run_avx2(tally) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Isa::detect` returns this value only where the processor has AVX-512F.
+            // SAFETY: `Isa::detect` returns this value only where the processor has AVX-512F and FMA.
             Isa::Avx512 => unsafe { self.run_avx512(tally) },
         }
     }
 
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx2,fma")]
     fn run_avx2(&mut self, tally: Option<&mut Tally>) {
         self.run_inline(tally);
     }
 
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512f,fma")]
     fn run_avx512(&mut self, tally: Option<&mut Tally>) {
         self.run_inline(tally);
     }

@@ -1,5 +1,6 @@
-//! What one step does to one element: the update rules, in the order of operations of PyTorch's eager code, so that single
-//! precision rounds as it does there.
+//! What one step does to one element: the update rules, with the operations of PyTorch's eager code in their order, so that
+//! every operation rounds as it does there. PyTorch's vector kernels round `x + a·b` once in `add(alpha)`, `addcmul` and `lerp`
+//! (here [`Real::plus`]) and twice in `addcdiv`.
 
 use super::config::{Epsilon, Hyper, RuleName};
 use super::real::Real;
@@ -73,6 +74,7 @@ impl Scalars {
             root2: T::of(if modern { root2 } else { 1.0 }),
             eps: T::of(eps),
             decay: T::of(weight_decay),
+            modern,
         }
     }
 
@@ -92,8 +94,8 @@ pub(super) struct Sgd<T> {
 impl<T: Real> Law<T, 1> for Sgd<T> {
     #[inline(always)]
     fn update(&self, theta: T, gradient: T, [b]: [T; 1]) -> (T, [T; 1]) {
-        let b = b * self.momentum + (gradient + self.decay * theta);
-        (theta + self.lr * b, [b])
+        let b = b * self.momentum + gradient.plus(self.decay, theta);
+        (theta.plus(self.lr, b), [b])
     }
 }
 
@@ -113,8 +115,8 @@ pub(super) struct AdaGrad<T>(pub(super) Squares<T>);
 impl<T: Real> Law<T, 1> for AdaGrad<T> {
     #[inline(always)]
     fn update(&self, theta: T, gradient: T, [sum]: [T; 1]) -> (T, [T; 1]) {
-        let g = gradient + self.0.decay * theta;
-        let sum = sum + g * g;
+        let g = gradient.plus(self.0.decay, theta);
+        let sum = sum.plus(g, g);
         (theta + self.0.lr * g / (sum.root() + self.0.eps), [sum])
     }
 }
@@ -125,8 +127,8 @@ pub(super) struct RmsProp<T>(pub(super) Squares<T>);
 impl<T: Real> Law<T, 1> for RmsProp<T> {
     #[inline(always)]
     fn update(&self, theta: T, gradient: T, [average]: [T; 1]) -> (T, [T; 1]) {
-        let g = gradient + self.0.decay * theta;
-        let average = average * self.0.keep + self.0.take * g * g;
+        let g = gradient.plus(self.0.decay, theta);
+        let average = (average * self.0.keep).plus(self.0.take * g, g);
         (theta + self.0.lr * g / (average.root() + self.0.eps), [average])
     }
 }
@@ -138,11 +140,11 @@ impl<T: Real> Law<T, 2> for AdaDelta<T> {
     #[inline(always)]
     fn update(&self, theta: T, gradient: T, [squares, deltas]: [T; 2]) -> (T, [T; 2]) {
         let Squares { lr, keep, take, eps, decay } = self.0;
-        let g = gradient + decay * theta;
-        let squares = squares * keep + take * g * g;
+        let g = gradient.plus(decay, theta);
+        let squares = (squares * keep).plus(take * g, g);
         let delta = (deltas + eps).root() / (squares + eps).root() * g;
-        let deltas = deltas * keep + take * delta * delta;
-        (theta + lr * delta, [squares, deltas])
+        let deltas = (deltas * keep).plus(take * delta, delta);
+        (theta.plus(lr, delta), [squares, deltas])
     }
 }
 
@@ -159,17 +161,30 @@ pub(super) struct Moments<T> {
     root2: T,
     eps: T,
     decay: T,
+    modern: bool,
 }
 
 impl<T: Real> Moments<T> {
     #[inline(always)]
     fn decayed(&self, theta: T, gradient: T) -> T {
-        gradient + self.decay * theta
+        gradient.plus(self.decay, theta)
     }
 
     #[inline(always)]
     fn average(&self, g: T, m: T, v: T) -> (T, T) {
-        (m * self.beta1 + self.take1 * g, v * self.beta2 + self.take2 * g * g)
+        ((m * self.beta1).plus(self.take1, g), self.squares(g, v))
+    }
+
+    #[inline(always)]
+    fn squares(&self, g: T, v: T) -> T {
+        (v * self.beta2).plus(self.take2 * g, g)
+    }
+
+    /// As [`Moments::average`], `m` as today's PyTorch computes it with the modern epsilon: `m + (1−β1)(g − m)`.
+    #[inline(always)]
+    fn average_either(&self, g: T, m: T, v: T) -> (T, T) {
+        let m = if self.modern { m.plus(self.take1, g - m) } else { (m * self.beta1).plus(self.take1, g) };
+        (m, self.squares(g, v))
     }
 
     #[inline(always)]
@@ -184,7 +199,7 @@ pub(super) struct Adam<T>(pub(super) Moments<T>);
 impl<T: Real> Law<T, 2> for Adam<T> {
     #[inline(always)]
     fn update(&self, theta: T, gradient: T, [m, v]: [T; 2]) -> (T, [T; 2]) {
-        let (m, v) = self.0.average(self.0.decayed(theta, gradient), m, v);
+        let (m, v) = self.0.average_either(self.0.decayed(theta, gradient), m, v);
         (self.0.moved(theta, m, v), [m, v])
     }
 }
@@ -195,7 +210,7 @@ pub(super) struct AmsGrad<T>(pub(super) Moments<T>);
 impl<T: Real> Law<T, 3> for AmsGrad<T> {
     #[inline(always)]
     fn update(&self, theta: T, gradient: T, [m, v, max_v]: [T; 3]) -> (T, [T; 3]) {
-        let (m, v) = self.0.average(self.0.decayed(theta, gradient), m, v);
+        let (m, v) = self.0.average_either(self.0.decayed(theta, gradient), m, v);
         // Written so that NaN in v wins.
         let max_v = if v <= max_v { max_v } else { v };
         (self.0.moved(theta, m, max_v), [m, v, max_v])

@@ -6,7 +6,8 @@ use candle_core::{CpuStorage, WithDType};
 
 /// An element type of parameters: `f32`, or `f64` for the reference runs and the synthetic functions.
 ///
-/// Nothing here fuses a multiplication with an addition, so a step gives the same bits on every instruction set.
+/// A multiplication is fused with an addition exactly where [`Real::plus`] says so, on every instruction set: a step gives the
+/// same bits everywhere. A processor without such an instruction (x86 before 2013) computes it in software, slowly.
 pub trait Real:
     WithDType + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + PartialOrd
 {
@@ -20,6 +21,8 @@ pub trait Real:
     fn wide(self) -> f64;
     /// `√x`, correctly rounded.
     fn root(self) -> Self;
+    /// `self + a·b`, rounded once.
+    fn plus(self, a: Self, b: Self) -> Self;
     /// `|x|`.
     fn magnitude(self) -> Self;
     /// `eˣ` for `x ≤ 0`; where the result is below the smallest normal number it may be off by that much. NaN stays NaN.
@@ -62,6 +65,11 @@ impl Real for f32 {
     }
 
     #[inline(always)]
+    fn plus(self, a: Self, b: Self) -> Self {
+        a.mul_add(b, self)
+    }
+
+    #[inline(always)]
     fn magnitude(self) -> Self {
         self.abs()
     }
@@ -93,6 +101,11 @@ impl Real for f64 {
     #[inline(always)]
     fn root(self) -> Self {
         self.sqrt()
+    }
+
+    #[inline(always)]
+    fn plus(self, a: Self, b: Self) -> Self {
+        a.mul_add(b, self)
     }
 
     #[inline(always)]

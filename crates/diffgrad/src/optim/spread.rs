@@ -47,7 +47,7 @@ pub(super) fn fill<T: Real>(scalars: &mut Scalars, parameter: &Slices<'_, T>) {
         .par_chunks(PIECE)
         .zip(parameter.theta.par_chunks(PIECE))
         .map(|(g, theta)| {
-            Part::of(g.iter().zip(theta).map(|(g, theta)| (*g + decay * *theta).magnitude().wide()))
+            Part::of(g.iter().zip(theta).map(|(g, theta)| g.plus(decay, *theta).magnitude().wide()))
         })
         .collect();
     let whole = parts.into_iter().reduce(Part::with).unwrap_or_default();
