@@ -37,11 +37,12 @@ pub trait Reproduction: Send + Sync {
     fn header(&self) -> Header;
     /// The whole configuration with every default written out. Equal configurations give equal values.
     fn resolved(&self) -> serde_json::Value;
-    /// The trials, in the order in which they are best started. Needs no data to be present.
+    /// The trials, in the order in which they are best started. Their keys hold a digest of the data below `data`; where a
+    /// data set is absent the plan is made all the same, with a note of that in the place of its digest.
     ///
     /// # Errors
     /// Where the studies name something that cannot be planned.
-    fn trials(&self) -> anyhow::Result<Vec<TrialSpec>>;
+    fn trials(&self, data: &Path) -> anyhow::Result<Vec<TrialSpec>>;
     /// Checks that the data is there and is what its manifest says, before the first trial starts.
     ///
     /// # Errors
