@@ -39,3 +39,8 @@ impl Cell {
         value.map_or(Cell::Missing, |value| Cell::Number(value, decimals))
     }
 }
+
+mod write;
+
+pub(crate) use write::{Kind, fixed, kinds, shown};
+pub use write::{TableError, csv, markdown};

@@ -1,10 +1,22 @@
 //! What a run leaves for people and programs: `claims.csv`, `tables/`, `figures/` and one self-contained `report.html`.
 
+mod claims;
+mod page;
+mod parts;
+mod provenance;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::atomic;
 use crate::judge::Judgement;
 use crate::paper::{Header, Presentation};
 use crate::row::Row;
+use crate::{figure, table};
+
+pub use page::html;
 
 /// Everything a report is made of.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +42,31 @@ pub struct Report<'a> {
 pub enum ReportError {
     /// A file could not be put in its place.
     #[error(transparent)]
-    Write(#[from] crate::atomic::AtomicError),
+    Write(#[from] atomic::AtomicError),
+    /// A table does not hold together.
+    #[error(transparent)]
+    Table(#[from] table::TableError),
+    /// A figure does not hold together.
+    #[error(transparent)]
+    Figure(#[from] figure::FigureError),
+    /// A table, figure or picture cannot be stored under its id.
+    #[error("{kind} `{id}`: expected an id of its own, of letters, digits, `-` and `_`; found {found}")]
+    Id {
+        /// Table, figure or picture.
+        kind: &'static str,
+        /// The id.
+        id: String,
+        /// What is wrong with it.
+        found: &'static str,
+    },
+    /// A picture is not what it says.
+    #[error("picture `{id}`: expected a PNG file, found {found} bytes of something else")]
+    Picture {
+        /// Id of the picture.
+        id: String,
+        /// Number of bytes.
+        found: usize,
+    },
 }
 
 /// Writes `claims.csv`, `tables/*.csv`, `tables/*.md`, `figures/*.svg`, `figures/*.png` and `report.html` under `out`, each
@@ -39,5 +75,52 @@ pub enum ReportError {
 /// # Errors
 /// Where a table, a figure or a file cannot be made; what was written before stays whole.
 pub fn write_all(out: &Path, report: &Report) -> Result<(), ReportError> {
-    Ok(crate::atomic::write_bytes(&out.join("report.html"), report.title.as_bytes())?)
+    let files = files(report)?;
+    for folder in ["tables", "figures"] {
+        atomic::create_dir_all_synced(out.join(folder))?;
+    }
+    for (name, bytes) in files {
+        atomic::write_bytes(out.join(name), &bytes)?;
+    }
+    Ok(())
+}
+
+/// Every file with its path under the output folder. All are made before the first is written.
+fn files(report: &Report) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
+    let shown = report.presentation;
+    check_ids("table", shown.tables.iter().map(|table| &table.id))?;
+    let drawn = shown.figures.iter().map(|figure| &figure.id);
+    check_ids("figure", drawn.chain(shown.pictures.iter().map(|picture| &picture.id)))?;
+    let mut files = vec![("claims.csv".to_owned(), table::csv(&claims::table(report))?)];
+    for table in &shown.tables {
+        files.push((format!("tables/{}.csv", table.id), table::csv(table)?));
+        files.push((format!("tables/{}.md", table.id), table::markdown(table)?.into_bytes()));
+    }
+    for figure in &shown.figures {
+        files.push((format!("figures/{}.svg", figure.id), figure::render(figure)?.into_bytes()));
+    }
+    for picture in &shown.pictures {
+        if !picture.png.starts_with(b"\x89PNG\r\n\x1a\n") {
+            return Err(ReportError::Picture { id: picture.id.clone(), found: picture.png.len() });
+        }
+        files.push((format!("figures/{}.png", picture.id), picture.png.clone()));
+    }
+    files.push(("report.html".to_owned(), html(report)?.into_bytes()));
+    Ok(files)
+}
+
+/// Ids become file names: nothing may leave the folder or overwrite another.
+fn check_ids<'a>(kind: &'static str, ids: impl Iterator<Item = &'a String>) -> Result<(), ReportError> {
+    let mut seen = BTreeSet::new();
+    for id in ids {
+        let wrong = |found| ReportError::Id { kind, id: id.clone(), found };
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if id.is_empty() || !id.chars().all(plain) {
+            return Err(wrong("another character, or none"));
+        }
+        if !seen.insert(id.to_ascii_lowercase()) {
+            return Err(wrong("it twice"));
+        }
+    }
+    Ok(())
 }
