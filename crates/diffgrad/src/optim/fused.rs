@@ -296,3 +296,51 @@ fn frictions<T: Real, L: Law<T, 3>>(law: L, theta: &[T], gradient: &[T], previou
         *xi = law.xi(*theta, *g, [T::ZERO, T::ZERO, *previous]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_arch = "x86_64")]
+    fn supported() -> Vec<Isa> {
+        let all = [Isa::Baseline, Isa::Avx2, Isa::Avx512];
+        let widest = all.iter().position(|isa| *isa == Isa::detect()).unwrap_or(0);
+        all[..=widest].to_vec()
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn supported() -> Vec<Isa> {
+        vec![Isa::detect()]
+    }
+
+    /// A wave of an irregular period.
+    fn wave(n: usize, pace: f32) -> Vec<f32> {
+        (0..n).map(|i| (i as f32 * pace).sin()).collect()
+    }
+
+    fn run(isa: Isa, rule: RuleName) -> (Vec<Vec<f32>>, XiStats) {
+        let n = 1031;
+        let mut buffers = vec![wave(n, 0.7)];
+        buffers.extend((0..3).map(|i| vec![0.0; if i < rule.buffers().len() { n } else { 0 }]));
+        let mut stats = XiStats::new(rule);
+        let config = OptimiserConfig { weight_decay: 0.1, ..OptimiserConfig::new(rule, 1e-2) };
+        for t in 1..=3 {
+            let gradient = wave(n, 1.3 * t as f32);
+            let [theta, a, b, c] = &mut buffers[..] else { return (buffers, stats) };
+            let slices = Slices { theta, gradient: &gradient, state: [a, b, c], t };
+            step_on(isa, &config, vec![slices], Some(&mut stats));
+        }
+        (buffers, stats)
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        for rule in RuleName::ALL {
+            let baseline = run(Isa::Baseline, rule);
+            assert!(baseline.0[0].iter().all(|x| x.is_finite()) && baseline.0[0] != wave(1031, 0.7));
+            for isa in supported() {
+                assert!(run(isa, rule) == baseline, "{} on {isa:?}", rule.name());
+            }
+        }
+    }
+}
