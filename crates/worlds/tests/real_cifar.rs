@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use worlds::classification::{ImageSet, load};
+use worlds::classification::{ImageSet, check, digest, load, title};
 
 fn folder(name: &str) -> Option<PathBuf> {
     let fallback = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
@@ -48,4 +48,15 @@ fn cifar100_is_read_whole() {
         assert!((mean - published).abs() < 2e-4, "{mean} against {published}");
     }
     assert_eq!(train.names[26], "crab");
+}
+
+#[test]
+fn a_known_copy_is_called_by_its_name() {
+    let Some(root) = folder("cifar100") else { return };
+    check("cifar100", &root).unwrap();
+    let (name, note) = title("cifar100", &root).unwrap();
+    if note.is_some() {
+        assert_eq!(name, "CIFAR-100, JPEG-recompressed");
+    }
+    assert_eq!(digest("cifar100", &root).unwrap().len(), 64);
 }

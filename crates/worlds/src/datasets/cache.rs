@@ -61,6 +61,8 @@ pub(super) fn link(blob: &Path, name: &Path, depth: usize) -> std::io::Result<()
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

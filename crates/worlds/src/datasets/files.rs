@@ -99,3 +99,82 @@ pub fn sha256_of_file(path: &Path) -> Result<String, DataError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::datasets::snapshot;
+
+    /// An empty data folder, and a Hub with an empty cache.
+    fn empty() -> (TempDir, TempDir, Hub) {
+        let (root, cache) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let place = cache.path().display().to_string();
+        let hub = Hub::from_variables(|name| (name == "HF_HUB_CACHE").then(|| place.clone())).unwrap();
+        (root, cache, hub)
+    }
+
+    #[test]
+    fn every_manifest_is_listed_and_the_absent_say_how_to_be_had() {
+        let (root, cache, hub) = empty();
+        let listings = list(root.path(), &hub);
+        let names: Vec<&str> = listings.iter().map(|listing| listing.manifest.name.as_str()).collect();
+        assert_eq!(names, ["cifar10", "cifar100"]);
+        for listing in &listings {
+            let message = listing.files.as_ref().unwrap_err();
+            let fetch = format!("cargo xtask datasets fetch {}", listing.manifest.name);
+            for word in [&fetch, "--data DIR", root.path().to_str().unwrap(), cache.path().to_str().unwrap()]
+            {
+                assert!(message.contains(word), "no {word:?} in: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_a_suggestion() {
+        let (root, _cache, hub) = empty();
+        let message = verify("cifar01", root.path(), &hub).unwrap_err().to_string();
+        assert!(message.contains("did you mean `cifar10`?"), "{message}");
+    }
+
+    #[test]
+    fn digests_tell_the_pinned_the_known_and_the_unknown_apart() {
+        let manifest = manifest("cifar100").unwrap();
+        assert_eq!(judge(manifest, &manifest.hub.files[1].sha256), Verdict::Pinned);
+        let known = judge(manifest, &manifest.also_known[0].sha256[0]);
+        assert!(matches!(&known, Verdict::Known { title, .. } if title.contains("JPEG")), "{known:?}");
+        assert_eq!(judge(manifest, &"0".repeat(64)), Verdict::Unknown);
+    }
+
+    #[test]
+    fn a_damaged_file_in_the_cache_is_never_read() {
+        let (root, _cache, hub) = empty();
+        let folder = snapshot(&hub, manifest("cifar10").unwrap()).join("plain_text");
+        fs::create_dir_all(&folder).unwrap();
+        for split in ["train", "test"] {
+            fs::write(folder.join(format!("{split}-00000-of-00001.parquet")), b"damaged").unwrap();
+        }
+        let message = verify("cifar10", root.path(), &hub).unwrap_err().to_string();
+        for word in ["train-00000-of-00001.parquet", "sha256 of a file in the cache", "rm ", "fetch"] {
+            assert!(message.contains(word), "no {word:?} in: {message}");
+        }
+    }
+
+    #[test]
+    fn the_digest_of_a_file_is_that_of_its_bytes() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("abc");
+        fs::write(&path, "abc").unwrap();
+        // FIPS 180-2, appendix B.1.
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256_of_file(&path).unwrap(), expected);
+        assert!(
+            sha256_of_file(&folder.path().join("none")).unwrap_err().to_string().contains("cannot open it")
+        );
+    }
+}

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The Hub as this machine sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Hub {
     /// Base address, without a slash at its end (`HF_ENDPOINT`).
     pub endpoint: String,
@@ -18,6 +18,18 @@ pub struct Hub {
     pub attempts: u32,
     /// Wait before the second attempt; doubled for each further one.
     pub pause: Duration,
+}
+
+impl std::fmt::Debug for Hub {
+    /// Without the token, which is a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { endpoint, token, cache, offline, attempts, pause } = self;
+        let token = token.as_ref().map(|_| "…");
+        write!(
+            f,
+            "Hub {{ {endpoint}, token {token:?}, cache {cache:?}, offline {offline}, {attempts} × {pause:?} }}"
+        )
+    }
 }
 
 /// The environment names no usable Hub.
@@ -157,6 +169,8 @@ mod tests {
     fn a_bad_token_is_refused_without_being_told() {
         let message = hub(&[("HOME", "/u"), ("HF_TOKEN", "sec ret")]).unwrap_err().to_string();
         assert!(message.contains("HF_TOKEN") && !message.contains("sec ret"), "{message}");
-        assert_eq!(hub(&[("HOME", "/u"), ("HF_TOKEN", "abc\n")]).unwrap().token.as_deref(), Some("abc"));
+        let hub = hub(&[("HOME", "/u"), ("HF_TOKEN", "abc\n")]).unwrap();
+        assert_eq!(hub.token.as_deref(), Some("abc"));
+        assert!(!format!("{hub:?}").contains("abc"), "{hub:?}");
     }
 }

@@ -3,6 +3,7 @@
 //! Read column by column with the `parquet` crate alone. Rows come out in the file's order.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use ::parquet::basic::Type;
@@ -27,17 +28,11 @@ const GROUP_BYTES: i64 = 1_600_000_000;
 /// out of range, or a picture that is not 32×32 RGB.
 pub(super) fn read(kind: &Kind, path: &Path, most: usize) -> Result<Rows, DataError> {
     let source = Source { kind, path };
-    let reader = source.open()?;
-    let columns = source.columns(&reader)?;
-    source.check_size(&reader, most)?;
-    let groups: Result<Vec<Rows>, DataError> = (0..reader.num_row_groups())
-        .into_par_iter()
-        // Each group opens the file anew: a shared file position would be moved by all.
-        .map(|group| source.group(&source.open()?, group, columns))
-        .collect();
-    let mut rows = Rows::default();
-    groups?.into_iter().for_each(|group| rows.append(group));
-    Ok(rows)
+    // The `parquet` crate panics on some damaged files where it should return an error. Nothing it has touched is used after.
+    catch_unwind(AssertUnwindSafe(|| source.read(most))).unwrap_or_else(|_| {
+        let found = "bytes that the parquet reader stumbles over".to_owned();
+        Err(source.broken("file format", "a whole parquet file".to_owned(), found, FETCH_AGAIN))
+    })
 }
 
 /// Where the two columns lie.
@@ -53,6 +48,20 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
+    fn read(&self, most: usize) -> Result<Rows, DataError> {
+        let reader = self.open()?;
+        let columns = self.columns(&reader)?;
+        self.check_size(&reader, most)?;
+        let groups: Result<Vec<Rows>, DataError> = (0..reader.num_row_groups())
+            .into_par_iter()
+            // Each group opens the file anew: a shared file position would be moved by all.
+            .map(|group| self.group(&self.open()?, group, columns))
+            .collect();
+        let mut rows = Rows::default();
+        groups?.into_iter().for_each(|group| rows.append(group));
+        Ok(rows)
+    }
+
     fn open(&self) -> Result<SerializedFileReader<File>, DataError> {
         let file = File::open(self.path).map_err(|source| DataError::io(self.path, "open it", source))?;
         SerializedFileReader::new(file).map_err(|error| self.unreadable(&error))

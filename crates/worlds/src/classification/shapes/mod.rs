@@ -56,7 +56,10 @@ pub struct Nuisance {
 }
 
 /// Digests of the named recipes. They change with every change of the drawing, and with them the key of every trial.
-const KNOWN_DIGESTS: [(&str, &str); 2] = [("shapes10", ""), ("shapes100", "")];
+const KNOWN_DIGESTS: [(&str, &str); 2] = [
+    ("shapes10", "60ef6eed361f4b633ecff51220f9353615f8b111e4d35d282409ed477f3c4e04"),
+    ("shapes100", "8f3b363a49298f4e1a734d609c3bfc4f61b9bffebc12f032fcd949845acf2610"),
+];
 
 /// A world to draw: classes, sizes, seed and difficulty.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -212,19 +215,19 @@ impl Scene<'_> {
         }
     }
 
-    /// Two colours that differ from the ground, and in the opposite sense or strength from each other.
+    /// A colour that stands out from the ground, and one between the two for the texture.
     fn colours(&mut self, ground: Colour) -> [Colour; 2] {
-        let first = self.away(ground);
-        let second = self.away(first);
+        let sense = if self.rng.uniform_f32() < self.nuisance.darker { -1.0 } else { 1.0 };
+        let first = self.away(ground, sense);
+        let second = self.away(first, -sense);
         [first, paint::blend(first, second, self.nuisance.texture)]
     }
 
-    /// A colour at the recipe's distance in brightness from `from`, with a hue of its own.
-    fn away(&mut self, from: Colour) -> Colour {
+    /// A colour with a hue of its own, at the recipe's distance in brightness from `from`: lighter for a sense of 1, darker
+    /// for −1.
+    fn away(&mut self, from: Colour, sense: f32) -> Colour {
         let grey = from.iter().sum::<f32>() / 3.0;
-        let distance = self.within(self.nuisance.contrast);
-        let level =
-            if self.rng.uniform_f32() < self.nuisance.darker { grey - distance } else { grey + distance };
+        let level = grey + sense * self.within(self.nuisance.contrast);
         self.near([level.clamp(10.0, 245.0); 3], 40.0)
     }
 
@@ -261,10 +264,10 @@ impl Nuisance {
         turn: 0.1,
         squeeze: 0.8,
         skew: 0.1,
-        contrast: [50.0, 130.0],
+        contrast: [65.0, 140.0],
         darker: 0.0,
-        texture: 0.3,
-        unrest: 40.0,
+        texture: 0.15,
+        unrest: 30.0,
         distractors: 2,
         distractor_radius: [2.5, 5.0],
         bars: 1,
@@ -274,14 +277,16 @@ impl Nuisance {
     };
     /// Difficulty of `shapes100`: the figure is larger and its texture stands out, for both must be told.
     pub const HUNDRED: Self = Self {
-        radius: [11.0, 14.0],
-        shift: 3.0,
-        contrast: [70.0, 140.0],
-        texture: 1.0,
-        unrest: 30.0,
+        radius: [12.0, 14.0],
+        shift: 2.0,
+        turn: 0.05,
+        contrast: [80.0, 150.0],
+        texture: 0.6,
+        unrest: 25.0,
         distractors: 1,
-        fine_noise: 10.0,
-        coarse_noise: 5.0,
+        distractor_radius: [2.0, 4.0],
+        fine_noise: 8.0,
+        coarse_noise: 4.0,
         ..Self::TEN
     };
 }

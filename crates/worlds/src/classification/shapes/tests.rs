@@ -4,7 +4,7 @@
 use super::*;
 
 /// Digest of the first training picture of `shapes10` with its label.
-const FIRST_PICTURE: &str = "";
+const FIRST_PICTURE: &str = "65536de4c9e3bd80355958a601e9700094686e89fef172ec04d254749adeaaaf";
 
 #[test]
 fn named_worlds_have_their_known_digests() {
