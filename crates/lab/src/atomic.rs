@@ -80,6 +80,9 @@ pub fn create_dir_all_synced(path: impl AsRef<Path>) -> Result<(), AtomicError> 
     match fs::create_dir(path) {
         // Another process may have been faster.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(failed("create the folder")(io::ErrorKind::NotADirectory.into()));
+        }
         made => made.map_err(failed("create the folder"))?,
     }
     sync_folder(parent).map_err(failed("make the folder durable"))
@@ -136,3 +139,6 @@ fn parent_of(path: &Path) -> &Path {
 fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,3 +206,6 @@ pub fn check_range(
     };
     Err(document.error_at(path, expected, format!("`{value}`"), ""))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Rows of all trials in one fixed order, and what is made of them.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use crate::error::RunError;
 use crate::executor::Plan;
@@ -23,7 +24,6 @@ pub(super) fn rows(plan: &Plan) -> Result<Vec<Row>, RunError> {
 pub(super) fn present(
     paper: &dyn Paper,
     reproduction: &dyn Reproduction,
-    plan: &Plan,
     rows: Vec<Row>,
     out: &Path,
     run: &serde_json::Value,
@@ -31,8 +31,7 @@ pub(super) fn present(
 ) -> Result<Vec<Judgement>, RunError> {
     let header = reproduction.header();
     let judgements = judge(&header.claims, &rows);
-    let done = plan.trials.iter().filter(|trial| trial.done.is_some());
-    let trials = done.map(|trial| (trial.key.clone(), trial.folder.clone())).collect();
+    let trials = folders(&rows, out);
     let outcome = Outcome { rows, trials };
     let presentation = reproduction.present(&outcome).map_err(RunError::Present)?;
     let report = Report {
@@ -46,4 +45,16 @@ pub(super) fn present(
     };
     write(out, &report)?;
     Ok(judgements)
+}
+
+/// Folders of the trials that `rows` came from, as far as they are there: results may be shown without them.
+fn folders(rows: &[Row], out: &Path) -> BTreeMap<String, PathBuf> {
+    let mut folders = BTreeMap::new();
+    for row in rows {
+        if !folders.contains_key(&row.trial) {
+            folders.insert(row.trial.clone(), out.join("trials").join(&row.trial));
+        }
+    }
+    folders.retain(|_, folder| folder.join("DONE").exists());
+    folders
 }

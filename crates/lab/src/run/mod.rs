@@ -106,15 +106,13 @@ pub fn report(paper: &dyn Paper, document: &Document, out: &Path) -> Result<RunS
     let reproduction = paper.open(document)?;
     let rows = crate::rows_file::read(&out.join("rows.parquet"))?;
     let _lock = FolderLock::take(out, None)?;
-    let plan = Plan::new(reproduction.trials().map_err(RunError::Refused)?, out, None, 1)
-        .map_err(RunError::Refused)?;
     let provenance = provenance::read(out)?;
-    let judgements = collect::present(paper, &*reproduction, &plan, rows, out, &provenance, write_all)?;
-    Ok(RunSummary::reported(out, &plan, judgements))
+    let judgements = collect::present(paper, &*reproduction, rows, out, &provenance, write_all)?;
+    Ok(RunSummary::reported(out, &provenance, judgements))
 }
 
 fn plan(reproduction: &dyn Reproduction, out: &Path, options: &RunOptions) -> Result<Plan, RunError> {
-    let specs = reproduction.trials().map_err(RunError::Refused)?;
+    let specs = reproduction.trials(&options.data).map_err(RunError::Refused)?;
     Plan::new(specs, out, options.shard, options.jobs).map_err(RunError::Refused)
 }
 
@@ -151,7 +149,7 @@ fn conclude(
     crate::rows_file::write(&options.out.join("rows.parquet"), &rows)?;
     let provenance = provenance::write(paper, document, reproduction, plan, options)?;
     summary.judgements =
-        collect::present(paper, reproduction, plan, rows, &options.out, &provenance, write_all)?;
+        collect::present(paper, reproduction, rows, &options.out, &provenance, write_all)?;
     summary.presented = true;
     Ok(summary)
 }

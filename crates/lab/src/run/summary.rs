@@ -90,13 +90,15 @@ impl RunSummary {
         }
     }
 
-    pub(super) fn reported(out: &Path, plan: &Plan, judgements: Vec<Judgement>) -> RunSummary {
+    /// The summary of an earlier run that was presented again; its numbers are those of its `run.json`.
+    pub(super) fn reported(out: &Path, run: &serde_json::Value, judgements: Vec<Judgement>) -> RunSummary {
+        let number = |name: &str| run["trials"][name].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
         RunSummary {
             end: End::Done,
             out: out.to_owned(),
-            trials: plan.trials.len(),
-            finished: plan.finished(),
-            reused: plan.finished(),
+            trials: number("planned"),
+            finished: number("done"),
+            reused: number("done"),
             ran: 0,
             failures: Vec::new(),
             judgements,
@@ -138,7 +140,7 @@ impl fmt::Display for RunSummary {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (finished, trials) = (self.finished, self.trials);
         match &self.end {
-            End::Done => write!(formatter, "{trials} trials done, {} of them now", self.ran)?,
+            End::Done => write!(formatter, "{finished} trials done, {} of them now", self.ran)?,
             End::ShardDone => write!(
                 formatter,
                 "this shard is done; {finished} of all {trials} trials are\nthe last shard to end writes the report, \

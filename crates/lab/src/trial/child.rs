@@ -45,7 +45,7 @@ pub fn run_child(papers: &[&dyn Paper], options: &ChildOptions) -> anyhow::Resul
     watch_stdin();
     let document = Document::read(&options.experiment)?;
     let reproduction = crate::run::open(papers, &document)?;
-    let trials = reproduction.trials()?;
+    let trials = reproduction.trials(&options.data)?;
     let spec = trials
         .iter()
         .find(|trial| trial.key() == options.key)
