@@ -13,7 +13,7 @@ pub(super) const FINE: f64 = 2.0;
 /// plotters divides font sizes by this before it writes them.
 const FONT: f64 = 1.24;
 /// Mean width of a character as a share of the font size; generous, as no font is at hand to measure.
-const CHARACTER: f64 = 0.56;
+const CHARACTER: f64 = 0.61;
 
 /// Sizes of text.
 pub(super) const TITLE: f64 = 16.0;

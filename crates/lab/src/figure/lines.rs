@@ -7,7 +7,7 @@ use super::style::{INK, Look, look};
 use super::{Panel, Series};
 
 /// Height of the plot itself.
-const PLOT: f64 = 250.0;
+const PLOT: f64 = 230.0;
 /// Height of a line of the legend.
 const ENTRY: f64 = 22.0;
 /// Length of the sample of a line in the legend.

@@ -31,7 +31,7 @@ pub enum FigureError {
 }
 
 /// Width of a panel, in canvas units (shown as CSS pixels at full size).
-const PANEL: f64 = 560.0;
+const PANEL: f64 = 460.0;
 /// White space around a panel.
 const MARGIN: f64 = 12.0;
 /// Height of one line of a title.

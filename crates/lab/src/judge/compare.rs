@@ -125,13 +125,18 @@ fn paired(part: &Paired, expect: Expect, rows: &[Row]) -> Answer {
 fn registered(interval: Interval, expect: Expect, refuted_below: Option<f64>, note: String) -> Found {
     let verdict = expect.verdict(interval.low, interval.high);
     let margin = expect.margin(interval.estimate);
+    let lies = match verdict {
+        Verdict::Supported => format!("the whole interval is {expect}"),
+        Verdict::Refuted => format!("no point of the interval is {expect}"),
+        _ => format!("the interval is not wholly on either side of {}", expect.threshold),
+    };
     let excluded = refuted_below.filter(|published| interval.high < *published && interval.low <= 0.0);
     match excluded {
         Some(published) if verdict == Verdict::Inconclusive => {
             let rule = format!("the interval holds 0 and ends below the published margin {published}");
             Found::of(interval, Verdict::Refuted, margin, join(&[&note, &rule]))
         }
-        _ => Found::of(interval, verdict, margin, note),
+        _ => Found::of(interval, verdict, margin, join(&[&lies, &note])),
     }
 }
 
@@ -226,6 +231,7 @@ fn strongest(all: &[Interval], best: usize, expect: Expect, part: &ExceedsAll, n
     let beaten_by = verdicts.iter().position(|verdict| *verdict == Verdict::Refuted);
     let shown = beaten_by.unwrap_or(best);
     let note = match beaten_by {
+        Some(index) if index == best => format!("{nearest}, which is better"),
         Some(index) => format!("`{}` is better; {nearest}", part.others[index]),
         None => join(&[&nearest, "Holm-adjusted interval"]),
     };

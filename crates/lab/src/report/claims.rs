@@ -1,7 +1,7 @@
 //! Claims and verdicts as a table for programs, and as the phrases that people read.
 
 use super::Report;
-use crate::claim::{Claim, Seen, Source, Verdict};
+use crate::claim::{Claim, Seen, Source, Test, Verdict};
 use crate::judge::Judgement;
 use crate::table::{Cell, Table, fixed};
 
@@ -41,11 +41,37 @@ pub(super) fn source(source: &Source) -> String {
     format!("{}; {}; {}", source.place, source.version, seen(source.seen))
 }
 
-/// The published numbers by name, with the unit.
+/// The published numbers by name.
 pub(super) fn published(claim: &Claim) -> Vec<(String, String)> {
-    let unit = claim.unit.as_deref().map_or(String::new(), |unit| format!(" {unit}"));
-    let number = |value: &Option<f64>| value.map_or("not found".to_owned(), |value| format!("{value}{unit}"));
+    let number = |value: &Option<f64>| value.map_or("not found".to_owned(), |value| value.to_string());
     claim.published.iter().map(|(name, value)| (name.clone(), number(value))).collect()
+}
+
+/// What our number is, in the terms of the test.
+pub(super) fn quantity(test: &Test) -> Option<String> {
+    let pair = |a: &str, b: &str, metric: &str| format!("{metric}: {a} − {b}");
+    let paired = test.paired.as_ref().map(|part| pair(&part.a, &part.b, &part.metric));
+    let equal = test.equivalence.as_ref().map(|part| pair(&part.a, &part.b, &part.metric));
+    let mean = test.mean.as_ref().map(|part| format!("{}: mean of {}", part.metric, part.arm));
+    let share = test.proportion.as_ref().map(|part| format!("{}: share of {}", part.metric, part.arm));
+    let all = test.exceeds_all.as_ref().map(|part| pair(&part.a, "best of the others", &part.metric));
+    let best =
+        test.best_of.as_ref().map(|part| pair("best of the group", "best of the others", &part.metric));
+    let spread = test.spread.as_ref().map(|part| pair("best arm", "worst arm", &part.metric));
+    let check = test.check.as_ref().map(|part| format!("{}: worst value", part.metric));
+    let parts = test.all_of.as_ref().map(|_| "the part that decides".to_owned());
+    [paired, equal, mean, share, all, best, spread, check, parts].into_iter().flatten().next()
+}
+
+/// Unit of our number: a difference of percentages is in percentage points.
+pub(super) fn unit(claim: &Claim) -> Option<&str> {
+    let test = claim.test.all_of.as_ref().and_then(|parts| parts.first()).unwrap_or(&claim.test);
+    let difference = test.paired.is_some()
+        || test.equivalence.is_some()
+        || test.exceeds_all.is_some()
+        || test.best_of.is_some()
+        || test.spread.is_some();
+    claim.unit.as_deref().map(|unit| if difference && unit.starts_with('%') { "points" } else { unit })
 }
 
 /// Decimals that show an estimate to two digits of its interval, or to four digits without one.
@@ -65,7 +91,8 @@ pub(super) fn decimals(judgement: &Judgement) -> usize {
 pub(super) fn ours(judgement: &Judgement) -> Option<(String, Option<String>)> {
     let decimals = decimals(judgement);
     let interval = judgement.low.zip(judgement.high);
-    let interval = interval.map(|(low, high)| format!("[{}, {}]", fixed(low, decimals), fixed(high, decimals)));
+    let interval =
+        interval.map(|(low, high)| format!("[{}, {}]", fixed(low, decimals), fixed(high, decimals)));
     judgement.ours.map(|ours| (fixed(ours, decimals), interval))
 }
 
@@ -81,17 +108,23 @@ pub(super) fn table(report: &Report) -> Table {
     let row = |(claim, judgement): (&Claim, &Judgement)| {
         let printed: Vec<String> =
             published(claim).into_iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let unit = claim.unit.as_deref().map_or(String::new(), |unit| format!(" ({unit})"));
+        let note = note(claim, judgement);
         vec![
             claim.id.as_str().into(),
             claim.says.as_str().into(),
             source(&claim.source).as_str().into(),
-            if printed.is_empty() { Cell::Missing } else { printed.join("; ").as_str().into() },
+            if printed.is_empty() {
+                Cell::Missing
+            } else {
+                Cell::Text(format!("{}{unit}", printed.join("; ")))
+            },
             Cell::number(judgement.ours, 6),
             Cell::number(judgement.low, 6),
             Cell::number(judgement.high, 6),
             Cell::Number(judgement.n as f64, 0),
             name(judgement.verdict).into(),
-            note(claim, judgement).as_str().into(),
+            if note.is_empty() { Cell::Missing } else { Cell::Text(note) },
         ]
     };
     Table {

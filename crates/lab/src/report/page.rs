@@ -85,9 +85,9 @@ fn header(report: &Report) -> Markup {
 fn protocol(report: &Report) -> Markup {
     html! {
         @for paragraph in report.header.about.split("\n\n").filter(|text| !text.trim().is_empty()) {
-            p { (paragraph) }
+            p { (parts::marked(paragraph)) }
         }
-        @for paragraph in &report.presentation.protocol { p { (paragraph) } }
+        @for paragraph in &report.presentation.protocol { p { (parts::marked(paragraph)) } }
         dl.pairs.wide {
             @for (role, name) in &report.header.data { dt { "Data: " (role) } dd { (name) } }
             dt { "Seeds" }
@@ -97,9 +97,9 @@ fn protocol(report: &Report) -> Markup {
         }
         p.caption {
             "How a verdict is reached: a claim is supported where the confidence interval of its estimate lies wholly where \
-             the claim says, refuted where it lies wholly elsewhere or, where the claim's margin was registered in advance, \
+             the claim says, refuted where it lies wholly elsewhere or, where the claim’s margin was registered in advance, \
              where it holds zero and excludes that margin; it is inconclusive otherwise. Intervals of paired \
-             differences are Student's t over seeds unless the table says otherwise; families of comparisons are adjusted \
+             differences are Student’s t over seeds unless the table says otherwise; families of comparisons are adjusted \
              after Holm; equivalence asks for the interval within a stated region."
         }
     }

@@ -23,8 +23,7 @@ pub(super) fn summary(report: &Report) -> Markup {
     let judged = total - count(report, Verdict::NotTestable);
     html! {
         p.lead {
-            "The paper’s " (total) (if total == 1 { " claim" } else { " claims" }) ", of which " (judged)
-            " could be tested at this scale:"
+            (total) (if total == 1 { " claim" } else { " claims" }) ", of which " (judged) " could be tested at this scale:"
         }
         ul.tally {
             @for verdict in ORDER {
@@ -62,9 +61,19 @@ fn verdict(claim: &Claim, judgement: &Judgement) -> Markup {
             td { span.label { "We find" } (found(claim, judgement)) }
             td {
                 span class={ "verdict " (claims::name(judgement.verdict)) } { (symbol) " " (word) }
-                @if !judgement.note.is_empty() { p.note { (judgement.note) } }
-                @if let Some(note) = &claim.note { p.note.added { (note) } }
+                @if !judgement.note.is_empty() { p.note { (marked(&judgement.note)) } }
+                @if let Some(note) = &claim.note { p.note.added { (marked(note)) } }
             }
+        }
+    }
+}
+
+/// Text in which `names` stand between backticks.
+pub(super) fn marked(text: &str) -> Markup {
+    let paired = text.matches('`').count().is_multiple_of(2);
+    html! {
+        @for (index, part) in text.split('`').enumerate() {
+            @if index % 2 == 0 { (part) } @else if paired { code { (part) } } @else { "`" (part) }
         }
     }
 }
@@ -73,7 +82,10 @@ fn published(claim: &Claim) -> Markup {
     let numbers = claims::published(claim);
     html! {
         @if numbers.is_empty() { span.quiet { "no number" } }
-        @else { dl.pairs { @for (name, value) in numbers { dt { (name) } dd { (value) } } } }
+        @else {
+            dl.pairs { @for (name, value) in numbers { dt { (name) } dd { (value) } } }
+            @if let Some(unit) = &claim.unit { span.n { (unit) } }
+        }
     }
 }
 
@@ -82,9 +94,10 @@ fn found(claim: &Claim, judgement: &Judgement) -> Markup {
         @match claims::ours(judgement) {
             Some((value, interval)) => {
                 span.big { (value) }
-                @if let Some(unit) = &claim.unit { " " (unit) }
+                @if let Some(unit) = claims::unit(claim) { " " (unit) }
                 @if let Some(interval) = interval { br; span.interval { (interval) } }
                 span.n { "n = " (judgement.n) }
+                @if let Some(quantity) = claims::quantity(&claim.test) { span.n { (quantity) } }
             }
             None => span.quiet { "not measured" }
         }

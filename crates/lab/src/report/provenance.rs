@@ -9,7 +9,8 @@ use super::page::scale;
 /// The exact command and what it needs.
 pub(super) fn again(report: &Report) -> Markup {
     let written = report.run.get("command").and_then(Value::as_str);
-    let usual = format!("cargo xtask reproduce {} --scale {}", report.header.paper, scale(report.header.scale));
+    let usual =
+        format!("cargo xtask reproduce {} --scale {}", report.header.paper, scale(report.header.scale));
     let commit = report.run.pointer("/git/commit").and_then(Value::as_str);
     html! {
         p { "From the repository’s root" @if let Some(commit) = commit { ", at commit " code { (short(commit)) } } ":" }
@@ -70,7 +71,10 @@ fn code(run: &Value) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     if let Some(commit) = run.pointer("/git/commit").and_then(Value::as_str) {
         let dirty = run.pointer("/git/dirty").and_then(Value::as_bool) == Some(true);
-        facts.push(("Commit", format!("{}{}", short(commit), if dirty { ", with changes not committed" } else { "" })));
+        facts.push((
+            "Commit",
+            format!("{}{}", short(commit), if dirty { ", with changes not committed" } else { "" }),
+        ));
     }
     let trials = |name: &str| run.get("trials").and_then(|trials| trials.get(name)).and_then(Value::as_u64);
     if let (Some(done), Some(planned)) = (trials("done"), trials("planned")) {
@@ -82,7 +86,9 @@ fn code(run: &Value) -> Vec<(&'static str, String)> {
 fn value(key: &str, value: &Value) -> Option<String> {
     match key {
         "seconds" => value.as_f64().map(duration),
-        "peak_bytes" => value.as_f64().filter(|bytes| *bytes > 0.0).map(|bytes| format!("{:.0} MiB", bytes / 1048576.0)),
+        "peak_bytes" => {
+            value.as_f64().filter(|bytes| *bytes > 0.0).map(|bytes| format!("{:.0} MiB", bytes / 1048576.0))
+        }
         _ if value.is_null() || value.as_array().is_some_and(Vec::is_empty) => None,
         _ => Some(plain(value)),
     }

@@ -48,7 +48,12 @@ fn wrong(table: &Table, place: String, expected: impl Into<String>, found: impl 
 pub(crate) fn kinds(table: &Table) -> Result<Vec<Kind>, TableError> {
     for (index, name) in table.columns.iter().enumerate() {
         if table.columns[..index].contains(name) {
-            return Err(wrong(table, format!("column {index}"), "a name of its own", format!("`{name}` again")));
+            return Err(wrong(
+                table,
+                format!("column {index}"),
+                "a name of its own",
+                format!("`{name}` again"),
+            ));
         }
     }
     for (index, row) in table.rows.iter().enumerate() {
@@ -194,7 +199,8 @@ mod tests {
     #[test]
     fn csv_holds_full_precision_and_reads_back() {
         let text = String::from_utf8(csv(&example()).unwrap()).unwrap();
-        let expected = "arm,seeds,ours,published\n\"a|b, \"\"c\"\"\",5,0.30000000000000004,\n\"d\ne\",3,-1e-7,93.9\n";
+        let expected =
+            "arm,seeds,ours,published\n\"a|b, \"\"c\"\"\",5,0.30000000000000004,\n\"d\ne\",3,-1e-7,93.9\n";
         assert_eq!(text, expected);
     }
 
