@@ -287,7 +287,7 @@ fn flipped_bits_never_bring_the_reader_down() {
     let whole = fs::read(&path).unwrap();
     let mut rng = Rng::new(1, "flips", 0);
     let mut refused = 0;
-    for round in 0..300 {
+    for round in 0..120 {
         let mut bytes = whole.clone();
         // Half of the rounds aim at the footer, where every byte steers the reader.
         let span = if round % 2 == 0 { bytes.len() } else { 1500 };
@@ -299,5 +299,5 @@ fn flipped_bits_never_bring_the_reader_down() {
             refused += 1;
         }
     }
-    assert!(refused > 100, "only {refused} of 300 damaged files were refused");
+    assert!(refused > 40, "only {refused} of 120 damaged files were refused");
 }
