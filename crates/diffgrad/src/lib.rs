@@ -20,3 +20,8 @@ mod show;
 pub mod synthetic;
 
 pub use paper::DIFFGRAD;
+
+/// The example of the crate's README, compiled with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
