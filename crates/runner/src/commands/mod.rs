@@ -1,0 +1,10 @@
+//! One module a command: each turns what was typed into what is meant, and does it.
+
+pub(crate) mod bench;
+pub(crate) mod claims;
+pub(crate) mod datasets;
+pub(crate) mod list;
+pub(crate) mod report;
+pub(crate) mod reproduce;
+pub(crate) mod schema;
+pub(crate) mod trial;

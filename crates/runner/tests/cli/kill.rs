@@ -1,0 +1,78 @@
+//! Killed at any moment and started again, a run ends where it would have ended: byte for byte, for one job and for two.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use sd_core::rng::Rng;
+
+use crate::support::{Scratch, succeed};
+
+const KILLS: u64 = 20;
+
+/// What a run leaves for programs, as bytes: rows, verdicts and tables.
+fn results(out: &Path) -> Vec<(String, Vec<u8>)> {
+    let tables = fs::read_dir(out.join("tables")).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> =
+        tables.filter(|path| path.extension().is_some_and(|extension| extension == "csv")).collect();
+    paths.extend([out.join("rows.parquet"), out.join("claims.csv")]);
+    paths.sort();
+    let read = |path: &std::path::PathBuf| {
+        (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(path).unwrap())
+    };
+    paths.iter().map(read).collect()
+}
+
+/// Starts the run and kills it after `delay`; whether it was still running then.
+fn killed_after(mut run: Command, delay: Duration) -> bool {
+    let mut child = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    sleep(delay);
+    let running = child.try_wait().unwrap().is_none();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    running
+}
+
+/// Kills runs of `line` [`KILLS`] times at seeded moments, each on what the one before left, then lets one end, and holds
+/// its results against an uninterrupted run's. A folder in which everything is done is put aside and a new one begun.
+fn survives_kills(scratch: &Scratch, command: impl Fn(&Scratch, &str) -> Command, line: &str, seed: u64) {
+    let start = Instant::now();
+    succeed(command(scratch, &format!("{line} --out whole --jobs 1")));
+    let whole = start.elapsed();
+    let wanted = results(&scratch.path("whole"));
+    assert!(wanted.len() >= 3, "rows, claims and at least one table");
+    let mut rng = Rng::new(seed, "kill moments", 0);
+    let (mut kills, mut folders) = (0, 0);
+    while kills < KILLS {
+        let out = format!("killed{folders}");
+        let again = format!("{line} --out {out} --jobs {}", 1 + folders % 2);
+        // A share of the whole run, so that some moments fall into the first trial and some into the report.
+        let delay = whole.mul_f64(rng.uniform() * 0.7);
+        if killed_after(command(scratch, &again), delay) {
+            kills += 1;
+        }
+        if kills == KILLS || rng.below(4) == 0 {
+            succeed(command(scratch, &again));
+            assert!(results(&scratch.path(&out)) == wanted, "{out} differs from the uninterrupted run");
+            folders += 1;
+        }
+    }
+    assert!(folders >= 2, "both numbers of jobs were tried");
+}
+
+#[test]
+fn twenty_kills_change_nothing_in_an_experiment_of_short_trials() {
+    let line = "reproduce coins -s studies.tosses.milliseconds=30 -s seeds=6";
+    survives_kills(&Scratch::new(), Scratch::coins, line, 1);
+}
+
+#[test]
+fn twenty_kills_change_nothing_in_a_tiny_diffgrad() {
+    let overrides: Vec<&str> =
+        include_str!("../tiny.txt").lines().filter(|line| !line.starts_with('#')).collect();
+    let line =
+        overrides.iter().fold("reproduce diffgrad".to_owned(), |line, change| format!("{line} -s {change}"));
+    survives_kills(&Scratch::new(), Scratch::runner, &line, 2);
+}

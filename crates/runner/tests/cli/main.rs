@@ -1,0 +1,10 @@
+//! The command line as a person meets it: through the built program, in a scratch repository, with no network and no data.
+#![allow(clippy::unwrap_used)]
+
+mod commands;
+mod config;
+mod kill;
+mod outputs;
+mod places;
+mod support;
+mod trials;
