@@ -6,13 +6,15 @@ use super::scale::Scale;
 use super::style::{GRID, INK, MUTED, OURS, PUBLISHED};
 use super::{Axis, Estimate, Panel};
 
-/// Height of a row.
+/// Least height of a row: room for measurements above the estimate and the published value below it.
 const ROW: f64 = 46.0;
+/// Height of a line of a row's name.
+const LINE: f64 = 17.0;
 /// Height of the legend.
 const LEGEND: f64 = 26.0;
 
 /// Largest share of the width that row labels may take.
-const LABELS: f64 = 0.40;
+const LABELS: f64 = 0.42;
 
 fn labels(estimates: &[Estimate], full: f64) -> (f64, Vec<Vec<String>>) {
     let limit = full * LABELS - 14.0;
@@ -21,22 +23,28 @@ fn labels(estimates: &[Estimate], full: f64) -> (f64, Vec<Vec<String>>) {
     (widest.min(limit) + 14.0, lines)
 }
 
+/// Height of every row: that of the longest name where it needs more than the marks.
+fn row(lines: &[Vec<String>]) -> f64 {
+    lines.iter().map(|lines| LINE * lines.len() as f64 + 12.0).fold(ROW, f64::max)
+}
+
 /// Height of the panel below its title.
-pub(super) fn height(estimates: &[Estimate]) -> f64 {
-    LEGEND + ROW * estimates.len().max(1) as f64 + BELOW
+pub(super) fn height(estimates: &[Estimate], full: f64) -> f64 {
+    LEGEND + row(&labels(estimates, full).1) * estimates.len().max(1) as f64 + BELOW
 }
 
 /// Draws the panel from `top` down.
 pub(super) fn draw(canvas: &Canvas, panel: &Panel, estimates: &[Estimate], top: f64, full: f64) -> Drawn {
     let (left, lines) = labels(estimates, full);
-    let frame = frame(panel, estimates, (left, top + LEGEND), full);
+    let row = row(&lines);
+    let frame = frame(panel, estimates, row, (left, top + LEGEND), full);
     legend(canvas, estimates, top + LEGEND / 2.0 - 3.0)?;
     frame.horizontal(canvas, &panel.x)?;
     zero(canvas, &frame)?;
     for (index, (one, lines)) in estimates.iter().zip(lines).enumerate() {
-        let y = frame.top + ROW * (index as f64 + 0.5);
+        let y = frame.top + row * (index as f64 + 0.5);
         if index > 0 {
-            canvas.line(&[(0.0, y - ROW / 2.0), (frame.right, y - ROW / 2.0)], GRID, 1.0)?;
+            canvas.line(&[(0.0, y - row / 2.0), (frame.right, y - row / 2.0)], GRID, 1.0)?;
         }
         name(canvas, &lines, y)?;
         estimate(canvas, &frame, one, y)?;
@@ -44,13 +52,13 @@ pub(super) fn draw(canvas: &Canvas, panel: &Panel, estimates: &[Estimate], top: 
     Ok(())
 }
 
-fn frame(panel: &Panel, estimates: &[Estimate], (left, top): (f64, f64), full: f64) -> Frame {
+fn frame(panel: &Panel, estimates: &[Estimate], row: f64, (left, top): (f64, f64), full: f64) -> Frame {
     let values = estimates.iter().flat_map(|one| {
         let ends = one.interval.map_or([one.value; 2], |(low, high)| [low, high]);
         one.samples.iter().copied().chain(ends).chain([one.value]).chain(one.published)
     });
     let x = Scale::of(&panel.x, values);
-    let bottom = top + ROW * estimates.len().max(1) as f64;
+    let bottom = top + row * estimates.len().max(1) as f64;
     let y = Scale::of(&Axis { range: Some((0.0, 1.0)), ..Axis::default() }, std::iter::empty());
     Frame { left, top, right: full - 14.0, bottom, x, y }
 }
@@ -64,9 +72,9 @@ fn zero(canvas: &Canvas, frame: &Frame) -> Drawn {
 }
 
 fn name(canvas: &Canvas, lines: &[String], y: f64) -> Drawn {
-    let first = y - (lines.len() as f64 - 1.0) * 8.5;
+    let first = y - (lines.len() as f64 - 1.0) * LINE / 2.0;
     for (index, line) in lines.iter().enumerate() {
-        canvas.text(line, (0.0, first + 17.0 * index as f64), BODY, INK, Anchor::Start)?;
+        canvas.text(line, (0.0, first + LINE * index as f64), BODY, INK, Anchor::Start)?;
     }
     Ok(())
 }

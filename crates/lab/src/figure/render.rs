@@ -118,7 +118,7 @@ fn title(panel: &Panel) -> Vec<String> {
 fn height(panel: &Panel) -> f64 {
     let content = match &panel.content {
         Content::Lines(series) => lines::height(panel, series, PANEL),
-        Content::Intervals(estimates) => intervals::height(estimates),
+        Content::Intervals(estimates) => intervals::height(estimates, PANEL),
         Content::Heat { rows, columns, values } => Grid { rows, columns, values }.height(),
     };
     title(panel).len() as f64 * LINE + 6.0 + content + 2.0 * MARGIN
