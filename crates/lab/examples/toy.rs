@@ -179,7 +179,7 @@ fn roll(die: &Die, rolls: &Rolls, context: &mut TrialContext) -> anyhow::Result<
     while at.rolled < rolls.rolls {
         at.pips += pips(die, context.seed(), at.rolled);
         at.rolled += 1;
-        if at.rolled % 10 == 0 {
+        if at.rolled.is_multiple_of(10) {
             context.row_at("mean_so_far", at.rolled as f64, at.pips as f64 / at.rolled as f64)?;
             let now = Progress { rows: context.rows().to_vec(), ..at };
             lab::atomic::write_bytes(&kept, &serde_json::to_vec(&now)?)?;

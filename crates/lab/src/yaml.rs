@@ -57,20 +57,22 @@ pub(crate) struct YamlError {
     pub(crate) at: Option<(u64, u64)>,
     /// What is wrong, in one line.
     pub(crate) what: String,
+    /// What to do; may be empty.
+    pub(crate) help: &'static str,
 }
 
 /// Reads one document.
 pub(crate) fn parse(text: &str) -> Result<Node, YamlError> {
     if text.len() > MAX_BYTES {
         let what = format!("the text has {} bytes; at most {MAX_BYTES} are read", text.len());
-        return Err(YamlError { at: None, what });
+        return Err(YamlError { at: None, what, help: "" });
     }
     serde_yaml::from_str_with_options(text, options()).map_err(|error| describe(&error))
 }
 
 /// Writes a tree as a document that [`parse`] reads back to an equal one.
 pub(crate) fn write(node: &Node) -> Result<String, YamlError> {
-    serde_yaml::to_string(node).map_err(|error| YamlError { at: None, what: error.to_string() })
+    serde_yaml::to_string(node).map_err(|error| YamlError { at: None, what: error.to_string(), help: "" })
 }
 
 fn options() -> Options {
@@ -104,9 +106,27 @@ fn options() -> Options {
 
 fn describe(error: &serde_yaml::Error) -> YamlError {
     let at = error.location().map(|place| (place.line(), place.column())).filter(|(line, _)| *line > 0);
-    let full = error.without_snippet().to_string();
-    let what = full.lines().next().unwrap_or("not YAML").to_owned();
-    YamlError { at, what }
+    let error = error.without_snippet();
+    if let serde_yaml::Error::DuplicateMappingKey { key, .. } = error {
+        let what = format!("key `{}` stands here a second time", key.as_deref().unwrap_or("?"));
+        return YamlError { at, what, help: "keep one of them" };
+    }
+    let full = error.to_string();
+    if full.contains("budget breached") || full.contains("limit exceeded") {
+        let what = format!("asks for more memory than an experiment file may ({})", first_part(&full));
+        return YamlError { at, what, help: "write it out with fewer aliases and less nesting" };
+    }
+    YamlError {
+        at,
+        what: format!("not YAML: {}", first_part(&full)),
+        help: "check indentation, quotes and brackets here",
+    }
+}
+
+/// The library's message without its own notes of the place.
+fn first_part(full: &str) -> &str {
+    let line = full.lines().next().unwrap_or_default();
+    line.split(" at line ").next().unwrap_or(line)
 }
 
 impl Node {
@@ -124,24 +144,19 @@ impl Node {
         }
     }
 
-    /// The same tree with every place set to `place`.
-    pub(crate) fn moved_to(mut self, place: Place) -> Node {
+    /// Sets every place of the tree.
+    pub(crate) fn move_to(&mut self, place: Place) {
         self.place = place;
         match &mut self.value {
-            Value::List(items) => {
-                for item in items {
-                    *item = item.clone().moved_to(place);
-                }
-            }
+            Value::List(items) => items.iter_mut().for_each(|item| item.move_to(place)),
             Value::Map(entries) => {
                 for entry in entries {
                     entry.place = place;
-                    entry.value = entry.value.clone().moved_to(place);
+                    entry.value.move_to(place);
                 }
             }
             _ => {}
         }
-        self
     }
 }
 

@@ -62,38 +62,41 @@ impl Fault {
         Some(place)
     }
 
-    /// The message, in the document `name`.
+    /// The message.
     pub(crate) fn into_problem(self, origin: Origin) -> Problem {
         let path = self.path.join(".");
         let inside = if path.is_empty() { "at the top level".to_owned() } else { format!("in `{path}`") };
-        let (what, expected, found, help) = match self.kind {
-            Kind::UnknownKey { key, known } => (
-                format!("unknown key `{key}` {inside}"),
-                one_of("no further key", known),
-                String::new(),
-                did_you_mean(&key, known.iter().copied()),
-            ),
-            Kind::UnknownVariant { name, known } => (
-                format!("`{path}` cannot be `{name}`"),
-                one_of("nothing", known),
-                format!("`{name}`"),
-                did_you_mean(&name, known.iter().copied()),
-            ),
-            Kind::Missing { key } => (
-                format!("key `{key}` is missing {inside}"),
-                String::new(),
-                String::new(),
-                format!("add `{key}: …`"),
-            ),
-            Kind::Mismatch { expected, found } => {
-                let help = mismatch_help(&expected, &found);
-                (format!("`{path}` has a value of the wrong kind"), expected, found, help)
-            }
-            Kind::Other(message) => {
-                (format!("`{path}`: {message}"), String::new(), String::new(), String::new())
-            }
+        let problem = |what: String| Problem {
+            origin,
+            what,
+            expected: String::new(),
+            found: String::new(),
+            help: String::new(),
         };
-        Problem { origin, what, expected, found, help }
+        match self.kind {
+            Kind::UnknownKey { key, known } => Problem {
+                expected: one_of("no further key", known),
+                help: did_you_mean(&key, known.iter().copied()),
+                ..problem(format!("unknown key `{key}` {inside}"))
+            },
+            Kind::UnknownVariant { name, known } => Problem {
+                expected: one_of("nothing", known),
+                found: format!("`{name}`"),
+                help: did_you_mean(&name, known.iter().copied()),
+                ..problem(format!("`{path}` cannot be `{name}`"))
+            },
+            Kind::Missing { key } => Problem {
+                help: format!("add `{key}: …`"),
+                ..problem(format!("key `{key}` is missing {inside}"))
+            },
+            Kind::Mismatch { expected, found } => Problem {
+                help: mismatch_help(&expected, &found),
+                expected: in_words(&expected),
+                found,
+                ..problem(format!("`{path}` has a value of the wrong kind"))
+            },
+            Kind::Other(message) => problem(format!("`{path}`: {message}")),
+        }
     }
 }
 
@@ -101,10 +104,25 @@ fn one_of(none: &str, known: &[&str]) -> String {
     if known.is_empty() { none.to_owned() } else { format!("one of {}", list(known.iter().copied())) }
 }
 
+/// Names of Rust's types as a reader of YAML knows them.
+fn in_words(expected: &str) -> String {
+    let words = match expected {
+        "f32" | "f64" => "a number",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of at least 0",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "a string" => "text",
+        "a boolean" => "`true` or `false`",
+        "a sequence" => "a list",
+        "a map" => "a mapping",
+        other => other.strip_prefix("struct ").map_or(other, |_| "a mapping"),
+    };
+    words.to_owned()
+}
+
 fn mismatch_help(expected: &str, found: &str) -> String {
     let old_boolean = ["yes", "no", "on", "off", "y", "n"];
     let quoted = |word: &&str| found.to_lowercase().contains(&format!("\"{word}\""));
-    if expected.contains("boolean") && old_boolean.iter().any(|word| quoted(word)) {
+    if expected.contains("boolean") && old_boolean.iter().any(quoted) {
         return "a yes or no is written `true` or `false`".to_owned();
     }
     if expected.contains("string") && !found.contains("sequence") && !found.contains("map") {

@@ -59,7 +59,7 @@ impl Document {
             what: error.what,
             expected: String::new(),
             found: String::new(),
-            help: String::new(),
+            help: error.help.to_owned(),
         })?;
         let document = Document { name: name.to_owned(), root, overrides: Vec::new() };
         match document.root.value {

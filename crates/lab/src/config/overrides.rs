@@ -1,6 +1,6 @@
 //! Overrides from the command line, `key.path=value`, and the walk along a dotted path.
 
-use super::error::{Origin, Problem};
+use super::error::{ConfigError, Origin, Problem};
 use super::suggest::{did_you_mean, list};
 use crate::yaml::{self, Entry, Node, Place, Value};
 
@@ -8,22 +8,18 @@ use crate::yaml::{self, Entry, Node, Place, Value};
 ///
 /// A key may contain dots: at every step the longest key that fits is taken. Every key on the way must be there; the last
 /// one may be new, and whether it may stand there is found when the document is decoded.
-pub(super) fn apply(root: &mut Node, index: usize, typed: &str, name: &str) -> Result<(), Problem> {
-    let origin = Origin::CommandLine { typed: typed.to_owned(), name: name.to_owned() };
-    let problem = |what: String, expected: String, help: String| Problem {
-        origin: origin.clone(),
-        what,
-        expected,
-        found: String::new(),
-        help,
+pub(super) fn apply(root: &mut Node, index: usize, typed: &str, name: &str) -> Result<(), ConfigError> {
+    let problem = |what: String, expected: String, help: String| -> ConfigError {
+        let origin = Origin::CommandLine { typed: typed.to_owned(), name: name.to_owned() };
+        Problem { origin, what, expected, found: String::new(), help }.into()
     };
     let Some((path, text)) = typed.split_once('=').filter(|(path, _)| !path.is_empty()) else {
         return Err(problem("not an override".into(), "key.path=value".into(), "write `-s seeds=5`".into()));
     };
-    let value = yaml::parse(text).map_err(|error| {
-        problem(format!("the value is not YAML: {}", error.what), String::new(), "put text in quotes".into())
+    let mut value = yaml::parse(text).map_err(|error| {
+        problem(format!("the value is {}", error.what), String::new(), "put text in quotes".into())
     })?;
-    let value = value.moved_to(Place::Override(index));
+    value.move_to(Place::Override(index));
     set(root, path, value, index).map_err(|missed| {
         let what = format!("there is no `{}` in {}", missed.key, missed.inside);
         let known: Vec<&str> = missed.known.iter().map(String::as_str).collect();

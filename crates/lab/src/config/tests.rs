@@ -116,20 +116,20 @@ fn unknown_key_inside_a_tagged_enum_still_has_its_place() {
 fn wrong_kind_of_value() {
     assert_eq!(
         refused(&GOOD.replace("lr: 1e-3", "lr: fast")),
-        "a.yaml:6:5: `arms.adam.lr` has a value of the wrong kind\n  expected: f64\n  found: string \"fast\""
+        "a.yaml:6:5: `arms.adam.lr` has a value of the wrong kind\n  expected: a number\n  found: string \"fast\""
     );
     assert_eq!(
         refused(&GOOD.replace("seeds: 3", "seeds: -3")),
-        "a.yaml:3:1: `seeds` has a value of the wrong kind\n  expected: u32\n  found: integer `-3`"
+        "a.yaml:3:1: `seeds` has a value of the wrong kind\n  expected: a whole number of at least 0\n  found: integer `-3`"
     );
     assert_eq!(
         refused(&GOOD.replace("paper: toy", "paper: 12")),
-        "a.yaml:2:1: `paper` has a value of the wrong kind\n  expected: a string\n  found: integer `12`\n  \
+        "a.yaml:2:1: `paper` has a value of the wrong kind\n  expected: text\n  found: integer `12`\n  \
          help: put it in quotes to make it text"
     );
     assert_eq!(
         refused(&GOOD.replace("{epochs: 5}", "{epochs: [5]}")),
-        "a.yaml:11:13: `studies.0.train.epochs` has a value of the wrong kind\n  expected: u32\n  found: sequence"
+        "a.yaml:11:13: `studies.0.train.epochs` has a value of the wrong kind\n  expected: a whole number of at least 0\n  found: sequence"
     );
 }
 
@@ -137,7 +137,7 @@ fn wrong_kind_of_value() {
 fn booleans_are_those_of_yaml_1_2() {
     assert_eq!(
         refused(&GOOD.replace("seeds: 3", "seeds: 3\nshuffle: yes")),
-        "a.yaml:4:1: `shuffle` has a value of the wrong kind\n  expected: a boolean\n  found: string \"yes\"\n  \
+        "a.yaml:4:1: `shuffle` has a value of the wrong kind\n  expected: `true` or `false`\n  found: string \"yes\"\n  \
          help: a yes or no is written `true` or `false`"
     );
     let on = Document::parse("a.yaml", &GOOD.replace("seeds: 3", "seeds: 3\nshuffle: true")).unwrap();
@@ -163,15 +163,16 @@ fn missing_key_and_unknown_variant() {
 
 #[test]
 fn duplicate_keys_are_refused_where_the_second_stands() {
-    let message = refused(&GOOD.replace("    lr: 1\n", "    lr: 1\n    lr: 2\n"));
-    assert!(message.starts_with("a.yaml:9:5: "), "{message}");
-    assert!(message.contains("duplicate") && message.contains("lr"), "{message}");
+    assert_eq!(
+        refused(&GOOD.replace("    lr: 1\n", "    lr: 1\n    lr: 2\n")),
+        "a.yaml:9:5: key `lr` stands here a second time\n  help: keep one of them"
+    );
 }
 
 #[test]
 fn what_is_no_yaml_has_a_place() {
     let message = refused("paper: toy\nseeds: [1, 2\n");
-    assert!(message.starts_with("a.yaml:"), "{message}");
+    assert!(message.starts_with("a.yaml:") && message.contains(": not YAML: "), "{message}");
     assert!(message.split(':').nth(1).unwrap().parse::<u64>().unwrap() >= 2, "{message}");
     assert_eq!(
         refused("- 1\n- 2\n"),
@@ -197,7 +198,11 @@ fn bomb() -> String {
 fn an_alias_bomb_is_refused_before_it_unfolds() {
     let started = Instant::now();
     let message = refused(&bomb());
-    assert!(message.starts_with("a.yaml:"), "{message}");
+    assert!(
+        message.contains(": asks for more memory than an experiment file may (budget breached: "),
+        "{message}"
+    );
+    assert!(message.ends_with("\n  help: write it out with fewer aliases and less nesting"), "{message}");
     // Unfolded it would take days and all memory there is: this bound only tells refusal from unfolding.
     assert!(started.elapsed().as_secs() < 30);
     // A plain anchor stays allowed.
@@ -280,7 +285,7 @@ fn wrong_overrides_say_that_they_came_from_the_command_line() {
     assert_eq!(
         said("seeds=many"),
         "command line, -s seeds=many (applied to a.yaml): `seeds` has a value of the wrong kind\n  \
-         expected: u32\n  found: string \"many\""
+         expected: a whole number of at least 0\n  found: string \"many\""
     );
     assert!(said("studies.7.train=1").contains("there is no `7` in `studies`\n  expected: `0`, `1`, `2`"));
     assert!(said("seeds").contains("not an override\n  expected: key.path=value"));

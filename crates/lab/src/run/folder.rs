@@ -18,7 +18,8 @@ const SHOWN: usize = 8;
 /// Makes the folder and checks that it can be written before anything is computed for it.
 pub(super) fn create(out: &Path) -> Result<(), RunError> {
     atomic::create_dir_all_synced(out).map_err(RunError::Setup)?;
-    let probe = out.join(".probe");
+    // Shards may do the same at the same moment.
+    let probe = out.join(format!(".probe-{}", std::process::id()));
     atomic::write_bytes(&probe, b"").map_err(RunError::Setup)?;
     fs::remove_file(&probe)
         .map_err(|source| RunError::Setup(AtomicError { path: probe, doing: "remove a file", source }))

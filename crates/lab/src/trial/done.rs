@@ -25,7 +25,7 @@ pub(crate) struct Done {
     pub(crate) config_sha256: String,
     /// Files by name.
     pub(crate) files: BTreeMap<String, Payload>,
-    /// Seconds that the trial took, over all the processes that worked on it last.
+    /// Seconds that the process that finished it worked on it.
     pub(crate) seconds: f64,
     /// Largest resident set of the process, in bytes; 0 where the system does not tell.
     pub(crate) peak_bytes: u64,

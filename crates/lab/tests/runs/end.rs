@@ -102,7 +102,7 @@ fn the_array_runs_the_same_trials() {
     // A scheduler of five lines: runs every element of the array, one after the other.
     let sbatch = toy.folder.path().join("sbatch");
     let text = "#!/bin/sh\nn=$(sed -n 's/^#SBATCH --array=1-\\([0-9]*\\)%.*/\\1/p' \"$1\")\n\
-                i=1; while [ $i -le $n ]; do SLURM_ARRAY_TASK_ID=$i sh \"$1\" </dev/null || exit 1; i=$((i+1)); done\n\
+                i=1; while [ $i -le $n ]; do SLURM_ARRAY_TASK_ID=$i sh \"$1\" </dev/null >/dev/null || exit 1; i=$((i+1)); done\n\
                 echo Submitted batch job 1\n";
     fs::write(&sbatch, text).unwrap();
     assert!(Command::new("chmod").arg("+x").arg(&sbatch).status().unwrap().success());

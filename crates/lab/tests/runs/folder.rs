@@ -66,11 +66,7 @@ fn a_folder_that_cannot_be_written_is_refused_before_anything_runs() {
     fs::write(toy.out("file"), "").unwrap();
     let refused = toy.run("file/below", &[]);
     assert_eq!(refused.code, Some(2));
-    assert!(
-        refused.said.contains("/file: cannot create the folder: not a directory"),
-        "{}",
-        refused.said
-    );
+    assert!(refused.said.contains("/file: cannot create the folder: not a directory"), "{}", refused.said);
     assert!(refused.said.contains("help: a part of this path is a file; give another folder with --out"));
 }
 

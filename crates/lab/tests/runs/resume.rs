@@ -140,16 +140,19 @@ fn rerun_forgets_what_is_done() {
     assert!(toy.done("out", &["--rerun"]).said.contains("8 trials done, 8 of them now"));
 }
 
+/// Something that happens to a finished trial's folder.
+type Harm = fn(&std::path::Path);
+
 #[test]
 fn a_damaged_trial_is_done_again() {
     let toy = Toy::new();
     toy.done("whole", &[]);
     toy.done("out", &[]);
-    let damage: [(&str, &dyn Fn(&std::path::Path)); 4] = [
-        ("rows changed", &|f| fs::write(f.join("rows.jsonl"), "{}\n").unwrap()),
-        ("artifact cut", &|f| fs::write(f.join("pips.txt"), "").unwrap()),
-        ("artifact gone", &|f| fs::remove_file(f.join("pips.txt")).unwrap()),
-        ("DONE cut", &|f| fs::write(f.join("DONE"), "{\"config_sha256\": \"").unwrap()),
+    let damage: [(&str, Harm); 4] = [
+        ("rows changed", |f| fs::write(f.join("rows.jsonl"), "{}\n").unwrap()),
+        ("artifact cut", |f| fs::write(f.join("pips.txt"), "").unwrap()),
+        ("artifact gone", |f| fs::remove_file(f.join("pips.txt")).unwrap()),
+        ("DONE cut", |f| fs::write(f.join("DONE"), "{\"config_sha256\": \"").unwrap()),
     ];
     for (what, harm) in damage {
         harm(&toy.trial("out", "loaded", 8));
