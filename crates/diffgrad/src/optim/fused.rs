@@ -65,7 +65,7 @@ pub enum StepFault {
 }
 
 /// One step of `config` on every parameter, in place. With `stats`, also counts every element's ξ (1 where the rule has
-/// none), at the cost of a second reading from the cache.
+/// none), at two to three times the cost of the step.
 ///
 /// NaN or infinity in a gradient goes into θ and the state of that element, as in PyTorch, and stays there; no other element
 /// is touched, except by the variants 3 to 5, whose μ and ν are the whole tensor's.

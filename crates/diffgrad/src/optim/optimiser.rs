@@ -155,7 +155,7 @@ impl Optimiser {
     }
 
     /// As [`Optimiser::step`], and returns the distribution of ξ over all elements stepped; `None` where the rule has no ξ.
-    /// Counting costs about as much again as the step.
+    /// Counting costs two to three times the step itself, so count every so many steps where the network is large.
     ///
     /// # Errors
     /// As [`Optimiser::step`].

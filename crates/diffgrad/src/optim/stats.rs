@@ -5,7 +5,7 @@ use super::config::RuleName;
 /// Bins over the range of `ξ`.
 const BINS: usize = 8192;
 /// Neighbouring elements go to different copies of the histogram: nearly all fall into one bin, and counting would wait for
-/// itself.
+/// itself. The sum runs in as many lanes, for the same reason.
 const LANES: usize = 4;
 
 /// Distribution of `ξ` over parameters, and over steps where merged. Independent of the number of threads.
@@ -89,14 +89,15 @@ pub(super) struct Tally {
 impl Tally {
     /// Counts values; NaN is counted in the lowest bin.
     pub(super) fn count(&mut self, values: impl Iterator<Item = f64>) {
-        let mut sum = 0.0;
+        let (mut sums, mut count) = ([0.0; LANES], 0);
         for (i, xi) in values.enumerate() {
-            let bin = ((xi * self.scale) as usize).min(BINS - 1);
-            self.bins[i % LANES * BINS + bin] += 1;
-            self.count += 1;
-            sum += xi;
+            let (lane, bin) = (i % LANES, ((xi * self.scale) as usize).min(BINS - 1));
+            self.bins[lane * BINS + bin] += 1;
+            sums[lane] += xi;
+            count += 1;
         }
-        self.sum += sum;
+        self.count += count;
+        self.sum += sums.iter().sum::<f64>();
     }
 }
 
