@@ -5,7 +5,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 use diffgrad::optim::fused::{self, PIECE, Slices};
 use diffgrad::optim::reference::{self, sigmoid};
-use diffgrad::optim::{OptimError, Optimiser, OptimiserConfig, Real, RuleName, XiStats};
+use diffgrad::optim::{Epsilon, OptimError, Optimiser, OptimiserConfig, Real, RuleName, XiStats};
 use sd_core::rng::Rng;
 
 /// Around the vector width, around a piece, and nothing.
@@ -78,6 +78,29 @@ fn every_rule_agrees_with_the_reference_on_every_size() {
             assert!(single < 2e-6, "{} f32 {single:e}", rule.name());
         }
     }
+}
+
+#[test]
+fn wherever_epsilon_stands_the_reference_agrees() {
+    use Epsilon::{Classic, Inside, Modern};
+    let mut ends = Vec::new();
+    for (rule, epsilon) in [
+        (RuleName::Adam, Classic),
+        (RuleName::Adam, Modern),
+        (RuleName::Adam, Inside),
+        (RuleName::AmsGrad, Modern),
+        (RuleName::DiffGrad, Modern),
+        (RuleName::HalfStep, Modern),
+    ] {
+        // A large eps, so that its place shows.
+        let config = OptimiserConfig { epsilon: Some(epsilon), eps: Some(0.1), ..config(rule, 0.1) };
+        assert!(worst_against_reference::<f64>(&config) < 1e-13, "{rule:?} {epsilon:?}");
+        assert!(worst_against_reference::<f32>(&config) < 2e-6, "{rule:?} {epsilon:?}");
+        let (mut theta, mut state) = ([1.0], reference::State::default());
+        reference::step(&config, &mut theta, &[0.5], &mut state);
+        ends.push(theta[0]);
+    }
+    assert!(ends[0] != ends[1] && ends[1] != ends[2] && ends[0] != ends[2], "{ends:?}");
 }
 
 fn var(values: &[f64], dtype: DType) -> Var {

@@ -127,20 +127,25 @@ impl RuleName {
         }
     }
 
-    fn has_placement(self) -> bool {
-        matches!(self, Self::Adam | Self::AmsGrad)
+    fn takes(self, epsilon: Epsilon) -> bool {
+        match epsilon {
+            Epsilon::Inside => self == Self::Adam,
+            Epsilon::Classic | Epsilon::Modern => self >= Self::Adam,
+        }
     }
 }
 
-/// Where Adam and AMSGrad add `eps`.
+/// Where Adam's family adds `eps`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Epsilon {
     /// `√v + eps`, the bias corrections in the step: PyTorch up to 1.2 and diffGrad's code, so the comparison is clean.
     #[default]
     Classic,
-    /// `√v/√(1−β2ᵗ) + eps`: PyTorch since August 2019.
+    /// `√v/√(1−β2ᵗ) + eps`: PyTorch since August 2019, and the formulas as the paper prints them.
     Modern,
+    /// `√(v/(1−β2ᵗ) + eps)`, `adam` only: the Adam of the authors' notebooks on the synthetic functions.
+    Inside,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,7 +204,7 @@ pub struct OptimiserConfig {
     /// Added to the denominator: default 1e-8; 1e-10 for `adagrad`, 1e-6 for `adadelta`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eps: Option<f64>,
-    /// `adam` and `amsgrad`: where `eps` is added, default `classic`.
+    /// Adam's family: where `eps` is added, default `classic`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epsilon: Option<Epsilon>,
     /// Coupled L2: `g ← g + weight_decay·θ` before everything else. Default 0.
@@ -251,9 +256,7 @@ impl OptimiserConfig {
             }
         }
         match self.epsilon {
-            Some(placement) => {
-                self.check_known("epsilon", self.rule.has_placement(), format!("{placement:?}"))
-            }
+            Some(epsilon) => self.check_epsilon(epsilon),
             None => Ok(()),
         }
     }
@@ -265,7 +268,7 @@ impl OptimiserConfig {
         for (key, default) in self.rule.defaults() {
             full.slot(*key).get_or_insert(*default);
         }
-        if self.rule.has_placement() {
+        if self.rule.takes(Epsilon::Classic) {
             full.epsilon.get_or_insert_default();
         }
         full
@@ -274,6 +277,15 @@ impl OptimiserConfig {
     fn check_known(&self, key: &'static str, known: bool, found: impl ToString) -> Result<(), ConfigFault> {
         let expected = || format!("left out, since rule `{}` has no `{key}`", self.rule.name());
         if known { Ok(()) } else { Err(ConfigFault { key, expected: expected(), found: found.to_string() }) }
+    }
+
+    fn check_epsilon(&self, epsilon: Epsilon) -> Result<(), ConfigFault> {
+        let found = format!("{epsilon:?}").to_lowercase();
+        if self.rule.takes(Epsilon::Classic) && !self.rule.takes(epsilon) {
+            let expected = format!("classic or modern, since rule `{}` has no other", self.rule.name());
+            return Err(ConfigFault { key: "epsilon", expected, found });
+        }
+        self.check_known("epsilon", self.rule.takes(epsilon), found)
     }
 
     fn get(&self, key: Key) -> Option<f64> {
@@ -393,9 +405,17 @@ mod tests {
             fault(|c| c.momentum = Some(0.9)),
             "optimiser: `momentum` must be left out, since rule `adam` has no `momentum`, found 0.9"
         );
-        let mut diffgrad = OptimiserConfig::new(RuleName::DiffGrad, 1e-3);
-        diffgrad.epsilon = Some(Epsilon::Modern);
-        assert_eq!(diffgrad.validate().unwrap_err().key, "epsilon");
+        let with =
+            |rule, epsilon| OptimiserConfig { epsilon: Some(epsilon), ..OptimiserConfig::new(rule, 1e-3) };
+        assert_eq!(with(RuleName::DiffGrad, Epsilon::Modern).validate(), Ok(()));
+        assert_eq!(
+            with(RuleName::DiffGrad, Epsilon::Inside).validate().unwrap_err().to_string(),
+            "optimiser: `epsilon` must be classic or modern, since rule `diffgrad` has no other, found inside"
+        );
+        assert_eq!(
+            with(RuleName::Sgd, Epsilon::Modern).validate().unwrap_err().to_string(),
+            "optimiser: `epsilon` must be left out, since rule `sgd` has no `epsilon`, found modern"
+        );
     }
 
     #[test]

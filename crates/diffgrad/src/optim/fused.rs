@@ -11,9 +11,10 @@
 
 use rayon::prelude::*;
 
-use super::config::{ConfigFault, OptimiserConfig, RuleName};
+use super::config::{ConfigFault, Epsilon, OptimiserConfig, RuleName};
 use super::laws::{
-    AbsSig, AdaDelta, AdaGrad, Adam, AmsGrad, DiffGrad, Halved, Law, RmsProp, Scalars, Signed, Widened,
+    AbsSig, AdaDelta, AdaGrad, Adam, AdamInside, AmsGrad, DiffGrad, Halved, Law, RmsProp, Scalars, Signed,
+    Widened,
 };
 use super::real::Real;
 use super::spread;
@@ -211,6 +212,9 @@ impl<T: Real> Piece<'_, T> {
             RuleName::AdaGrad => self.with_one(AdaGrad(scalars.squares()), tally),
             RuleName::RmsProp => self.with_one(RmsProp(scalars.squares()), tally),
             RuleName::AdaDelta => self.with_two(AdaDelta(scalars.squares()), tally),
+            RuleName::Adam if scalars.hyper.epsilon == Epsilon::Inside => {
+                self.with_two(AdamInside(moments()), tally)
+            }
             RuleName::Adam => self.with_two(Adam(moments()), tally),
             RuleName::AmsGrad => self.with_three(AmsGrad(moments()), tally),
             RuleName::DiffGradAsRun => {

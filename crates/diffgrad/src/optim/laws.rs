@@ -63,15 +63,20 @@ impl Scalars {
 
     pub(super) fn moments<T: Real>(&self) -> Moments<T> {
         let Hyper { lr, decay: beta1, beta2, eps, epsilon, weight_decay, .. } = self.hyper;
-        let (bias1, root2) = (self.correction(beta1), self.correction(beta2).sqrt());
+        let (bias1, bias2) = (self.correction(beta1), self.correction(beta2));
         let modern = epsilon == Epsilon::Modern;
+        let (step, bias2) = match epsilon {
+            Epsilon::Classic => (lr * bias2.sqrt() / bias1, 1.0),
+            Epsilon::Modern => (lr / bias1, bias2.sqrt()),
+            Epsilon::Inside => (lr / bias1, bias2),
+        };
         Moments {
-            step: T::of(if modern { -(lr / bias1) } else { -(lr * root2 / bias1) }),
+            step: T::of(-step),
             beta1: T::of(beta1),
             take1: T::of(1.0 - beta1),
             beta2: T::of(beta2),
             take2: T::of(1.0 - beta2),
-            root2: T::of(if modern { root2 } else { 1.0 }),
+            bias2: T::of(bias2),
             eps: T::of(eps),
             decay: T::of(weight_decay),
             modern,
@@ -157,8 +162,8 @@ pub(super) struct Moments<T> {
     take1: T,
     beta2: T,
     take2: T,
-    /// `√(1−β2ᵗ)` with the modern epsilon, else 1 (it then stands in `step`).
-    root2: T,
+    /// `√(1−β2ᵗ)` with the modern epsilon, `1−β2ᵗ` with the one inside, 1 with the classic, where it stands in `step`.
+    bias2: T,
     eps: T,
     decay: T,
     modern: bool,
@@ -189,7 +194,7 @@ impl<T: Real> Moments<T> {
 
     #[inline(always)]
     fn moved(&self, theta: T, m: T, v: T) -> T {
-        theta + self.step * m / (v.root() / self.root2 + self.eps)
+        theta + self.step * m / (v.root() / self.bias2 + self.eps)
     }
 }
 
@@ -201,6 +206,18 @@ impl<T: Real> Law<T, 2> for Adam<T> {
     fn update(&self, theta: T, gradient: T, [m, v]: [T; 2]) -> (T, [T; 2]) {
         let (m, v) = self.0.average_either(self.0.decayed(theta, gradient), m, v);
         (self.0.moved(theta, m, v), [m, v])
+    }
+}
+
+/// Adam with `eps` inside the root.
+#[derive(Clone, Copy)]
+pub(super) struct AdamInside<T>(pub(super) Moments<T>);
+
+impl<T: Real> Law<T, 2> for AdamInside<T> {
+    #[inline(always)]
+    fn update(&self, theta: T, gradient: T, [m, v]: [T; 2]) -> (T, [T; 2]) {
+        let (m, v) = self.0.average(self.0.decayed(theta, gradient), m, v);
+        (theta + self.0.step * m / (v / self.0.bias2 + self.0.eps).root(), [m, v])
     }
 }
 

@@ -15,7 +15,7 @@
 //! | `adagrad` | `S ← S + g²; θ ← θ − lr·g/(√S + eps)` | S | torch.optim.Adagrad |
 //! | `adadelta` | `E ← ρE + (1−ρ)g²; d = g·√(U+eps)/√(E+eps); U ← ρU + (1−ρ)d²; θ ← θ − lr·d` | E, U | torch.optim.Adadelta |
 //! | `rmsprop` | `E ← αE + (1−α)g²; θ ← θ − lr·g/(√E + eps)` | E | torch.optim.RMSprop |
-//! | `adam` | `θ ← θ − s·m/(√v + eps)` | m, v | torch.optim.Adam; [`Epsilon`] tells where eps stands |
+//! | `adam` | `θ ← θ − s·m/(√v + eps)` | m, v | torch.optim.Adam; [`Epsilon`] tells where the family adds eps |
 //! | `amsgrad` | `w ← max(w, v)`, then as `adam` with `w` | m, v, w | torch.optim.Adam(amsgrad=True) |
 //! | `diffgrad` | `ξ = σ(\|p − g\|); p ← g; θ ← θ − s·ξ·m/(√v + eps)` | m, v, p | paper, equations 17–20; fixed public code |
 //! | `diffgrad_as_run` | as `diffgrad`, with `ξ = σ(\|g\|)` at `t = 1`, then `1/2` | m, v | public code before the fix |
@@ -36,11 +36,9 @@
 //!
 //! # How it is built
 //!
-//! [`laws`] holds what a step does to one element; [`fused`] runs it over all parameters in one pass, on slices; [`Optimiser`]
+//! `laws` holds what a step does to one element; [`fused`] runs it over all parameters in one pass, on slices; [`Optimiser`]
 //! puts it over candle variables in place; [`reference`] says the same slowly, for tests. Sparse gradients do not exist in
 //! candle, so nothing is said about them.
-//!
-//! [`laws`]: self
 
 mod config;
 pub mod fused;

@@ -104,6 +104,7 @@ fn adam_move(config: &OptimiserConfig, m: f64, v: f64, t: u64) -> f64 {
     match config.epsilon.unwrap_or_default() {
         Epsilon::Classic => config.lr * bias2.sqrt() / bias1 * m / (v.sqrt() + eps),
         Epsilon::Modern => config.lr / bias1 * m / (v.sqrt() / bias2.sqrt() + eps),
+        Epsilon::Inside => config.lr / bias1 * m / (v / bias2 + eps).sqrt(),
     }
 }
 
