@@ -35,8 +35,8 @@ pub fn run(study: &IdentityStudy, context: &mut TrialContext) -> anyhow::Result<
     context.row("golden_error_as_run", golden_error(RuleName::DiffGradAsRun, &AS_RUN)?)?;
     context.row("half_step_is_adam_at_half_lr_error", half_step_error(study.cases))?;
     let (low, high, at_rest) = friction_range(study.cases);
-    context.row("xi_lowest", low)?;
-    context.row("xi_highest", high)?;
+    context.row("xi_lowest_minus_half", low - 0.5)?;
+    context.row("one_minus_xi_highest", 1.0 - high)?;
     context.row("xi_without_change_minus_half", at_rest)?;
     context.row("large_change_minus_adam", large_change_error())?;
     context.row("bound_excess", bound_excess(study.cases))?;

@@ -1,6 +1,7 @@
 //! The closed set of comparisons, each from rows to an estimate, an interval and a verdict.
 
 use super::expect::Expect;
+use super::quantity::quantity;
 use super::select::{self, Values};
 use crate::claim::{
     BestOf, Check, Equivalence, ExceedsAll, Interval as Method, Mean, Over, Paired, Spread, Test, Verdict,
@@ -76,7 +77,7 @@ fn answer(test: &Test, expect: Expect, rows: &[Row]) -> Answer {
         return check(part, expect, rows);
     }
     if let Some(parts) = &test.all_of {
-        return Ok(all_of(parts.iter().map(|part| self::test(part, rows)).collect()));
+        return Ok(all_of(parts, parts.iter().map(|part| self::test(part, rows)).collect()));
     }
     let reason = test.untested.as_ref().map(|untested| untested.reason.clone());
     Err(reason.unwrap_or_else(|| "the claim names no comparison".to_owned()))
@@ -299,7 +300,9 @@ fn check(part: &Check, expect: Expect, rows: &[Row]) -> Answer {
     let worst = worst.ok_or_else(|| select::missing(rows, &part.metric, part.arm.as_deref(), &part.only))?;
     let failing = selected.iter().filter(|row| !expect.holds(row.value, part.tolerance)).count();
     let (verdict, note) = match failing {
+        0 if selected.len() == 1 => (Verdict::Supported, format!("exact: the value is {expect}")),
         0 => (Verdict::Supported, format!("exact: all {} values are {expect}", selected.len())),
+        1 if selected.len() == 1 => (Verdict::Refuted, format!("exact: the value is not {expect}")),
         count => {
             let place = place(worst);
             (
@@ -329,7 +332,7 @@ fn gravity(verdict: Verdict) -> u8 {
 }
 
 /// All parts hold. The numbers shown are those of the part that decides, the weakest among equals.
-fn all_of(parts: Vec<Found>) -> Found {
+fn all_of(tests: &[Test], parts: Vec<Found>) -> Found {
     let measured = parts.iter().filter(|part| part.verdict != Verdict::NotTestable).count();
     let deciding = parts.iter().enumerate().max_by(|(_, a), (_, b)| {
         gravity(a.verdict).cmp(&gravity(b.verdict)).then(b.margin.total_cmp(&a.margin))
@@ -340,7 +343,8 @@ fn all_of(parts: Vec<Found>) -> Found {
     let supported = parts.iter().filter(|part| part.verdict == Verdict::Supported).count();
     let summary = format!("{supported} of {} parts supported, {measured} measured", parts.len());
     let missing = parts.iter().find(|part| open && part.verdict == Verdict::NotTestable);
-    let shown = if measured > 0 { format!("shown: part {}", index + 1) } else { String::new() };
+    let what = quantity(&tests[index]).filter(|_| measured > 0);
+    let shown = what.map_or(String::new(), |what| format!("shown: part {}, {what}", index + 1));
     let note = join(&[&summary, &shown, &deciding.note, missing.map_or("", |part| &part.note)]);
     Found { verdict, note, ..deciding.clone() }
 }

@@ -10,6 +10,7 @@
 
 mod compare;
 mod expect;
+mod quantity;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use serde::Serialize;
 use crate::claim::{Claim, Gate, Otherwise, Verdict};
 use crate::row::Row;
 use compare::{Found, join};
+pub use quantity::quantity;
 pub use validate::validate;
 
 /// What was found about one claim.

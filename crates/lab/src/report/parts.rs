@@ -6,7 +6,7 @@ use maud::{Markup, PreEscaped, html};
 use super::{Report, ReportError, claims};
 use crate::claim::{Claim, Verdict};
 use crate::figure::{Figure, render_panels};
-use crate::judge::Judgement;
+use crate::judge::{Judgement, quantity};
 use crate::paper::Picture;
 use crate::table::{Cell, Kind, Table, TableError, kinds, shown};
 
@@ -34,17 +34,17 @@ pub(super) fn summary(report: &Report) -> Markup {
     }
 }
 
-/// Claim, what the paper says, what we find, the verdict.
+/// Claim, what the paper says, what we find, the verdict: what was tested first, what could not be tested after it.
 pub(super) fn verdicts(report: &Report) -> Markup {
+    let mut claims: Vec<(&Claim, &Judgement)> = report.header.claims.iter().zip(report.judgements).collect();
+    claims.sort_by_key(|(_, judgement)| judgement.verdict == Verdict::NotTestable);
     html! {
         div.scroll {
             table.claims {
                 colgroup { col.says; col.paper; col.ours; col; }
                 thead { tr { th { "Claim" } th { "The paper prints" } th { "We find" } th { "Verdict" } } }
                 tbody {
-                    @for (claim, judgement) in report.header.claims.iter().zip(report.judgements) {
-                        (verdict(claim, judgement))
-                    }
+                    @for (claim, judgement) in claims { (verdict(claim, judgement)) }
                 }
             }
         }
@@ -97,7 +97,7 @@ fn found(claim: &Claim, judgement: &Judgement) -> Markup {
                 @if let Some(unit) = claims::unit(claim) { " " (unit) }
                 @if let Some(interval) = interval { br; span.interval { (interval) } }
                 span.n { "n = " (judgement.n) }
-                @if let Some(quantity) = claims::quantity(&claim.test) { span.n { (quantity) } }
+                @if let Some(quantity) = quantity(&claim.test) { span.n { (quantity) } }
             }
             None => span.quiet { "not measured" }
         }
@@ -118,7 +118,7 @@ fn one_table(table: &Table) -> Result<Markup, TableError> {
         Kind::Real | Kind::Whole => "number",
     };
     Ok(html! {
-        h3 id={ "table-" (table.id) } { (table.title) }
+        h3 id={ "table-" (table.id) } { (marked(&table.title)) }
         div.scroll { table.data {
             thead { tr { @for (index, name) in table.columns.iter().enumerate() {
                 th class=(class(index)) { (name.replace('_', " ")) }
@@ -128,7 +128,7 @@ fn one_table(table: &Table) -> Result<Markup, TableError> {
             } } }
         } }
         p.caption {
-            (table.caption) " As data: " a href={ "tables/" (table.id) ".csv" } { (table.id) ".csv" } "."
+            (marked(&table.caption)) " As data: " a href={ "tables/" (table.id) ".csv" } { (table.id) ".csv" } "."
         }
     })
 }
@@ -143,13 +143,17 @@ pub(super) fn figures(figures: &[Figure]) -> Result<Markup, ReportError> {
     let mut all = Vec::new();
     for figure in figures {
         let panels = render_panels(figure)?;
-        let class = if panels.len() == 1 { "panels one" } else { "panels" };
+        let class = match figure.columns {
+            _ if panels.len() == 1 => "panels one",
+            1 | 2 => "panels",
+            _ => "panels three",
+        };
         all.push(html! {
             figure id={ "figure-" (figure.id) } {
-                h3 { (figure.title) }
+                h3 { (marked(&figure.title)) }
                 div class=(class) { @for panel in panels { div.card { (PreEscaped(panel)) } } }
                 figcaption.caption {
-                    (figure.caption) " As a file: " a href={ "figures/" (figure.id) ".svg" } { (figure.id) ".svg" } "."
+                    (marked(&figure.caption)) " As a file: " a href={ "figures/" (figure.id) ".svg" } { (figure.id) ".svg" } "."
                 }
             }
         });
@@ -163,9 +167,9 @@ pub(super) fn pictures(pictures: &[Picture]) -> Markup {
     html! {
         @for picture in pictures {
             figure id={ "picture-" (picture.id) } {
-                h3 { (picture.title) }
+                h3 { (marked(&picture.title)) }
                 div.card { img alt=(picture.title) src={ "data:image/png;base64," (data(&picture.png)) }; }
-                figcaption.caption { (picture.caption) }
+                figcaption.caption { (marked(&picture.caption)) }
             }
         }
     }
