@@ -5,6 +5,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::atomic::AtomicError;
 use crate::error::RunError;
@@ -22,11 +23,8 @@ impl FolderLock {
             return Ok(FolderLock { _held: vec![exclusive(&out.join(".lock"), out)?] });
         };
         let all = open(&out.join(".lock"))?;
-        match all.try_lock_shared() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(busy(out, all)),
-            Err(TryLockError::Error(error)) => return Err(cannot(&out.join(".lock"), error)),
-        }
+        patiently(&all, File::try_lock_shared)
+            .map_err(|error| refused(error, &out.join(".lock"), out, all.try_clone()))?;
         let name = format!(".lock-shard-{}-of-{}", shard.index, shard.count);
         let own = exclusive(&out.join(name), out)?;
         Ok(FolderLock { _held: vec![all, own] })
@@ -43,14 +41,29 @@ impl FolderLock {
 
 fn exclusive(path: &Path, out: &Path) -> Result<File, RunError> {
     let mut file = open(path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(busy(out, file)),
-        Err(TryLockError::Error(error)) => return Err(cannot(path, error)),
-    }
+    patiently(&file, File::try_lock).map_err(|error| refused(error, path, out, file.try_clone()))?;
     let pid = std::process::id().to_string();
     file.set_len(0).and_then(|()| file.write_all(pid.as_bytes())).map_err(|error| cannot(path, error))?;
     Ok(file)
+}
+
+/// Tries for two seconds: a killed run leaves its lock with a child that it was just starting, until that child runs its
+/// own program.
+fn patiently(file: &File, lock: fn(&File) -> Result<(), TryLockError>) -> Result<(), TryLockError> {
+    for _ in 0..40 {
+        match lock(file) {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
+            ended => return ended,
+        }
+    }
+    lock(file)
+}
+
+fn refused(error: TryLockError, path: &Path, out: &Path, file: std::io::Result<File>) -> RunError {
+    match error {
+        TryLockError::WouldBlock => busy(out, file),
+        TryLockError::Error(error) => cannot(path, error),
+    }
 }
 
 fn open(path: &Path) -> Result<File, RunError> {
@@ -68,9 +81,9 @@ fn cannot(path: &Path, source: std::io::Error) -> RunError {
     RunError::Setup(AtomicError { path: path.to_owned(), doing: "lock the output folder", source })
 }
 
-fn busy(out: &Path, mut file: File) -> RunError {
+fn busy(out: &Path, file: std::io::Result<File>) -> RunError {
     let mut text = String::new();
-    let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    let read = file.and_then(|mut file| file.rewind().and_then(|()| file.read_to_string(&mut text)));
     let holder = read.ok().and_then(|_| text.trim().parse::<u32>().ok());
     let holder = holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
     RunError::Busy { out: PathBuf::from(out), holder }

@@ -14,3 +14,18 @@ pub fn of<T: JsonSchema>() -> serde_json::Value {
 pub fn modeline(relative: &str) -> String {
     format!("# yaml-language-server: $schema={relative}\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::experiment::Experiment;
+
+    #[test]
+    fn schema_is_draft_07_refuses_unknown_keys_and_carries_the_documentation() {
+        let schema = super::of::<Experiment<f64, bool>>();
+        assert_eq!(schema["$schema"], "http://json-schema.org/draft-07/schema#");
+        assert_eq!(schema["additionalProperties"], false);
+        assert_eq!(schema["properties"]["seeds"]["description"], "How many seeds every seeded study runs.");
+        let required = schema["required"].as_array().map(Vec::len);
+        assert_eq!(required, Some(7), "data and seed have defaults: {}", schema["required"]);
+    }
+}

@@ -51,3 +51,6 @@ impl TrialSpec {
         format!("{} seed {}", parts.join("/"), self.seed)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! How a run ends when trials break, and what is shown on the way.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use crate::toy::Toy;
+use crate::toy::{Toy, ended};
 
 #[test]
 fn a_panic_costs_its_trial_only() {
@@ -33,6 +33,35 @@ fn every_way_to_break_is_an_error_of_the_trial() {
         assert!(broken.said.contains("1 of 2 trials failed, 1 are done"), "{}", broken.said);
         assert!(broken.said.contains(expected), "{}", broken.said);
     }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_disk_that_takes_no_more_costs_trials_and_leaves_nothing_half_written() {
+    let toy = Toy::new();
+    let words = ["-s", "studies.table.rolls=1000", "-s", "seeds=1"];
+    // No file may grow beyond a few kilobytes: what a full disk looks like to a program, without filling one.
+    let whole = toy.command("out", &words);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 4; exec \"$0\" \"$@\""]);
+    limited.arg(whole.get_program()).args(whole.get_args()).stderr(Stdio::piped());
+    let full = ended(limited.spawn().unwrap());
+    assert_eq!(full.code, Some(1), "{}", full.said);
+    assert!(full.said.contains("2 of 2 trials failed, 0 are done"), "{}", full.said);
+    assert!(full.said.contains("progress.json: cannot write: File too large"), "{}", full.said);
+    assert!(full.said.contains("help: free some space or give another folder with --out"), "{}", full.said);
+    for folder in toy.trials("out") {
+        let whole_json = fs::read(folder.join("checkpoint/progress.json")).unwrap();
+        assert!(
+            serde_json::from_slice::<serde_json::Value>(&whole_json).is_ok(),
+            "the last whole checkpoint is kept"
+        );
+        assert_eq!(fs::read_dir(folder.join("checkpoint")).unwrap().count(), 1, "no temporary file is left");
+        assert!(!folder.join("rows.jsonl").exists() && !folder.join("DONE").exists());
+    }
+    toy.done("out", &words);
+    toy.done("whole", &words);
+    toy.assert_same("whole", "out");
 }
 
 #[test]
