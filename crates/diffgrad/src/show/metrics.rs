@@ -17,7 +17,7 @@ pub(super) fn explained() -> Vec<(String, String)> {
         ("x, loss", "Synthetic study: position and value after each update."),
         ("reaches_global", "1 where the last x is within `reached` of the global minimum."),
         ("lr_grid_successes, start_grid_successes", "How many of the swept settings reach the global minimum."),
-        ("turning_points, late_amplitude, late_rms", "Over iterations 201–300: sign changes of the step, half of max − min, root mean square of x."),
+        ("turning_points, late_amplitude, late_sd", "Over iterations 201–300: sign changes of the step, half of max − min, standard deviation of x."),
         ("early_amplitude", "Largest |x| over iterations 15–75."),
     ];
     metrics.map(|(name, meaning)| (name.to_owned(), meaning.to_owned())).to_vec()

@@ -111,15 +111,15 @@ fn fragility(experiment: &DiffGradExperiment, name: &str, study: &SyntheticStudy
 fn swing(experiment: &DiffGradExperiment, name: &str, study: &SyntheticStudy, rows: &Rows<'_>) -> Table {
     let row = |function: Function, arm: &str, _| {
         let value = |metric: &str, decimals| Cell::number(rows.one(metric, arm, function.name()), decimals);
-        vec![value("early_amplitude", 4), value("turning_points", 0), value("late_amplitude", 4), value("late_rms", 4)]
+        vec![value("early_amplitude", 4), value("turning_points", 0), value("late_amplitude", 4), value("late_sd", 4)]
     };
     Table {
         id: format!("{name}_swing"),
         title: "How the descents swing".to_owned(),
         caption: "early_amplitude: largest |x| over iterations 15–75. turning_points, late_amplitude (half of max − min) and \
-                  late_rms: over iterations 201–300."
+                  late_sd: over iterations 201–300."
             .to_owned(),
-        columns: columns(&["function", "arm", "early_amplitude", "turning_points", "late_amplitude", "late_rms"]),
+        columns: columns(&["function", "arm", "early_amplitude", "turning_points", "late_amplitude", "late_sd"]),
         rows: cells(experiment, study, row),
     }
 }

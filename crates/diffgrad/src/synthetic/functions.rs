@@ -75,7 +75,7 @@ impl Function {
     pub fn global_minimum(self) -> f64 {
         match self {
             Self::F1 => -0.3,
-            Self::F2 => -0.642_911_8,
+            Self::F2 => -0.642_918_6,
             Self::F3 => 0.0,
         }
     }
