@@ -23,7 +23,7 @@ pub fn main(papers: &[Entry]) -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) if output::nobody_listens(&error) => ExitCode::from(cli::exit::DONE),
         Err(error) => {
-            output::say(&format!("error: {error:#}"));
+            output::say(&format!("error: {}", output::told(&error)));
             ExitCode::from(if is_trial { cli::exit::FAILED } else { code_of(&error) })
         }
     }

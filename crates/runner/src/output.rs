@@ -18,6 +18,15 @@ pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
+/// An error and its causes on one line, each cause once: many messages quote theirs already.
+pub(crate) fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        told if told.contains(&cause) => text,
+        _ => format!("{text}: {cause}"),
+    })
+}
+
 /// Whether `error` is that the reader of our output went away, as `head` does: not an error.
 pub(crate) fn nobody_listens(error: &anyhow::Error) -> bool {
     let closed = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
@@ -49,6 +58,13 @@ mod tests {
             vec!["e".to_owned()],
         ];
         assert_eq!(columns(&rows), "a    bb\nccc  d\ne\n");
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::anyhow!("disk full").context("out: cannot write: disk full\n  help: make room");
+        assert_eq!(told(&error), "out: cannot write: disk full\n  help: make room");
+        assert_eq!(told(&anyhow::anyhow!("disk full").context("out")), "out: disk full");
     }
 
     #[test]

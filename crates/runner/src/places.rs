@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, bail};
 use cli::Scale;
 use lab::config::Document;
 use worlds::datasets::Hub;
@@ -24,21 +24,22 @@ pub(crate) fn repository() -> Option<PathBuf> {
 /// The experiment file of `entry` at `scale`: the repository's where we are in one, else the one built in.
 ///
 /// # Errors
-/// Where there is no such file, or it is no YAML.
+/// Where there is no such file, or it is no YAML. A file that is missing in a repository was taken away by somebody: the
+/// built-in one does not stand in for it.
 pub(crate) fn experiment(entry: &Entry, scale: Scale) -> Result<Document> {
     let relative = format!("experiments/{}/{scale}.yaml", entry.paper.id());
-    let scales: Vec<&str> = entry.experiments.iter().map(|(name, _)| *name).collect();
-    let absent =
-        || format!("{relative}: there is no such experiment\n  expected: --scale {}", scales.join(" or "));
-    match repository() {
-        // A file that is missing there was taken away by somebody: the built-in one would be another experiment.
-        Some(root) => Ok(Document::read(relative_to_here(&root.join(&relative))).with_context(absent)?),
-        None => {
-            let built_in = entry.experiments.iter().find(|(name, _)| *name == scale.name());
-            let (_, text) = built_in.with_context(absent)?;
-            Ok(Document::parse(&relative, text)?)
-        }
+    let built_in = entry.experiments.iter().find(|(name, _)| *name == scale.name());
+    match (repository().map(|root| relative_to_here(&root.join(&relative))), built_in) {
+        (Some(path), _) if path.exists() => Ok(Document::read(path)?),
+        (None, Some((_, text))) => Ok(Document::parse(&relative, text)?),
+        (path, _) => bail!(absent(entry, &path.unwrap_or_else(|| relative.into()))),
     }
+}
+
+fn absent(entry: &Entry, path: &Path) -> String {
+    let scales: Vec<&str> = entry.experiments.iter().map(|(name, _)| *name).collect();
+    let (path, scales) = (path.display(), scales.join(" or "));
+    format!("{path}: there is no such experiment file\n  help: --scale {scales} came with this build")
 }
 
 /// The experiment that the results in `out` came from; where there are none yet, as [`experiment`].

@@ -99,3 +99,13 @@ fn the_bench_prints_the_columns_of_the_pytorch_program_and_joins_its_rows() {
     scratch.write("wrong.csv", "id,says\n");
     check(scratch.runner("bench --vs wrong.csv"), 2, &["wrong.csv:1:", "name,median_ms"]);
 }
+
+#[test]
+fn data_sets_are_listed_with_licence_and_the_way_to_get_them() {
+    let said = succeed(Scratch::new().runner("datasets list"));
+    for part in ["cifar10: CIFAR-10", "cifar100: CIFAR-100", "licence", "cargo xtask datasets fetch cifar100"] {
+        assert!(said.contains(part), "{part} is missing in\n{said}");
+    }
+    let said = succeed(Scratch::new().runner("datasets verify"));
+    assert!(said.contains("No data set is here"), "{said}");
+}

@@ -50,7 +50,7 @@ fn a_number_out_of_range_is_refused() {
 #[test]
 fn a_duplicate_key_is_refused() {
     let scratch = edited("    count: 400", "    count: 400\n    count: 500");
-    refused(&scratch, "", &[&format!("{FILE}:15:"), "count", "twice"]);
+    refused(&scratch, "", &[&format!("{FILE}:15:"), "`count`", "second time"]);
 }
 
 #[test]

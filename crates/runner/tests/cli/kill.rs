@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sd_core::rng::Rng;
 
-use crate::support::{Scratch, succeed};
+use crate::support::{Scratch, succeed, tiny_diffgrad};
 
 const KILLS: u64 = 20;
 
@@ -70,9 +70,5 @@ fn twenty_kills_change_nothing_in_an_experiment_of_short_trials() {
 
 #[test]
 fn twenty_kills_change_nothing_in_a_tiny_diffgrad() {
-    let overrides: Vec<&str> =
-        include_str!("../tiny.txt").lines().filter(|line| !line.starts_with('#')).collect();
-    let line =
-        overrides.iter().fold("reproduce diffgrad".to_owned(), |line, change| format!("{line} -s {change}"));
-    survives_kills(&Scratch::new(), Scratch::runner, &line, 2);
+    survives_kills(&Scratch::new(), Scratch::runner, &tiny_diffgrad(), 2);
 }

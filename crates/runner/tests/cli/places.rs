@@ -20,7 +20,7 @@ fn a_gpu_that_is_not_there_is_an_error_and_starts_nothing() {
 fn an_output_folder_below_a_file_is_refused() {
     let scratch = Scratch::new();
     scratch.write("file", "in the way");
-    check(scratch.coins("reproduce coins --out file/out"), 2, &["file/out"]);
+    check(scratch.coins("reproduce coins --out file/out"), 2, &["file: ", "give another folder with --out"]);
     assert_eq!(fs::read_to_string(scratch.path("file")).unwrap(), "in the way");
 }
 

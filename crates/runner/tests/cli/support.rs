@@ -75,6 +75,12 @@ impl Scratch {
     }
 }
 
+/// `reproduce diffgrad` with the overrides that make it tiny.
+pub(crate) fn tiny_diffgrad() -> String {
+    let overrides = include_str!("../tiny.txt").lines().filter(|line| !line.starts_with('#'));
+    overrides.fold("reproduce diffgrad".to_owned(), |line, change| format!("{line} -s {change}"))
+}
+
 pub(crate) const COINS: &str = "\
 # yaml-language-server: $schema=../schema/coins.json
 paper: coins
