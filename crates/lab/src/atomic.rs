@@ -58,7 +58,7 @@ pub fn write(
 /// Writes `bytes` as the file `path`, whole or not at all.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_bytes(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), AtomicError> {
     write(path, |file| file.write_all(bytes))
 }

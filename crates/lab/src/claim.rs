@@ -1,6 +1,6 @@
 //! Claims as data: what a paper says, the number it printed, and the typed test that judges it.
 //!
-//! The tests are a closed set of comparisons ([`Comparison`]), not an expression language. Each gives an estimate with an
+//! The tests are a closed set of comparisons ([`Test`]), not an expression language. Each gives an estimate with an
 //! interval (or an exact check), which `expect` turns into a verdict.
 
 use std::collections::BTreeMap;
