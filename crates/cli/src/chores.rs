@@ -38,7 +38,7 @@ pub struct Claims {
     /// The scale whose experiment and results are shown.
     #[arg(long, value_enum, default_value_t = Scale::Quick)]
     pub scale: Scale,
-    /// Folder of the results [default: results/<PAPER>/<SCALE>].
+    /// Folder of the results [default: results/PAPER/SCALE].
     #[arg(long, value_name = "DIR", requires = "paper")]
     pub out: Option<PathBuf>,
 }
@@ -51,7 +51,7 @@ pub struct Report {
     /// The scale whose results are read.
     #[arg(long, value_enum, default_value_t = Scale::Quick)]
     pub scale: Scale,
-    /// Folder of the results [default: results/<PAPER>/<SCALE>].
+    /// Folder of the results [default: results/PAPER/SCALE].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }

@@ -37,7 +37,7 @@ pub struct Reproduce {
     /// Folder that holds real data sets [default: $DIFFLAB_DATA]; the Hub's cache folder is looked into as well.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Folder for the results [default: results/<PAPER>/<SCALE>; with `all`, DIR/<PAPER>/<SCALE>].
+    /// Folder for the results [default: results/PAPER/SCALE; with `all`, DIR/PAPER/SCALE].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Trials that run at the same time [default: one a core].

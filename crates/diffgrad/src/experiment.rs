@@ -99,7 +99,12 @@ fn check_study(
     for (index, arm) in arms.iter().enumerate() {
         let known = known(experiment.arms.keys());
         let Some(found) = experiment.arms.get(arm) else {
-            return Err(document.error_at(&path(&format!("arms.{index}")), known, arm, "add it under `arms:`"));
+            return Err(document.error_at(
+                &path(&format!("arms.{index}")),
+                known,
+                arm,
+                "add it under `arms:`",
+            ));
         };
         let scalar = [RuleName::Adam, RuleName::DiffGrad, RuleName::HalfStep].contains(&found.optimiser.rule);
         if matches!(study, Study::Synthetic(_)) && !scalar {

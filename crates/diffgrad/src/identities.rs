@@ -50,7 +50,8 @@ fn golden_error(rule: RuleName, expected: &[f64; 3]) -> anyhow::Result<f64> {
     for gradient in &GRADIENTS {
         optimiser.step_tensors(&[Some(Tensor::new(gradient, &Device::Cpu)?)])?;
     }
-    let errors = theta.to_vec1::<f64>()?.into_iter().zip(expected).map(|(ours, expected)| (ours - expected).abs());
+    let errors =
+        theta.to_vec1::<f64>()?.into_iter().zip(expected).map(|(ours, expected)| (ours - expected).abs());
     Ok(errors.fold(0.0, f64::max))
 }
 
@@ -65,7 +66,8 @@ fn friction(previous: &[f64], current: &[f64]) -> Vec<f64> {
 /// Lowest and highest ξ over random gradient changes, and the distance of ξ from ½ where nothing changed.
 fn friction_range(cases: usize) -> (f64, f64, f64) {
     let mut rng = Rng::new(0, "diffgrad/identities/range", 0);
-    let previous: Vec<f64> = (0..cases).map(|_| rng.normal() * 10f64.powf(6.0 * rng.uniform() - 5.0)).collect();
+    let previous: Vec<f64> =
+        (0..cases).map(|_| rng.normal() * 10f64.powf(6.0 * rng.uniform() - 5.0)).collect();
     let current: Vec<f64> = (0..cases).map(|_| rng.normal()).collect();
     let changed = friction(&previous, &current);
     let low = changed.iter().copied().fold(f64::INFINITY, f64::min);

@@ -114,7 +114,9 @@ fn used_data(experiment: &DiffGradExperiment) -> impl Iterator<Item = &str> {
     let roles: BTreeMap<&str, ()> = experiment
         .studies
         .values()
-        .filter_map(|study| if let Study::Images(study) = study { Some((study.data.as_str(), ())) } else { None })
+        .filter_map(
+            |study| if let Study::Images(study) = study { Some((study.data.as_str(), ())) } else { None },
+        )
         .collect();
     roles.into_keys().filter_map(|role| experiment.data.get(role).map(String::as_str))
 }

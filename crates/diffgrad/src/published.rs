@@ -11,8 +11,14 @@ use crate::optim::RuleName;
 pub const SOURCE: &str = "IEEE early access, December 2019 (pre-fix code), ResNet50, 100 epochs";
 
 /// Columns of tables I and II: data set and batch size.
-pub const CELLS: [(&str, usize); 6] =
-    [("cifar10", 32), ("cifar10", 64), ("cifar10", 128), ("cifar100", 32), ("cifar100", 64), ("cifar100", 128)];
+pub const CELLS: [(&str, usize); 6] = [
+    ("cifar10", 32),
+    ("cifar10", 64),
+    ("cifar10", 128),
+    ("cifar100", 32),
+    ("cifar100", 64),
+    ("cifar100", 128),
+];
 
 /// Tables I and II: top-1 accuracy in percent on the test set, by rule, in the order of [`CELLS`].
 pub const ACCURACY: [(RuleName, [f64; 6]); 12] = [
@@ -73,7 +79,11 @@ mod tests {
         let variants = &ACCURACY[6..];
         let mean = variants.iter().map(|(_, cells)| cells[0]).sum::<f64>() / 6.0;
         assert!((mean - 94.12).abs() < 0.005, "{mean}");
-        assert_eq!(accuracy(RuleName::Adam, Activation::Elu, "cifar10", 32), None, "table III has diffGrad only");
+        assert_eq!(
+            accuracy(RuleName::Adam, Activation::Elu, "cifar10", 32),
+            None,
+            "table III has diffGrad only"
+        );
         assert_eq!(accuracy(RuleName::DiffGrad, Activation::Selu, "cifar10", 64), Some(93.34));
         assert_eq!(accuracy(RuleName::DiffGrad, Activation::Selu, "cifar100", 32), None);
     }

@@ -9,6 +9,7 @@ const HEAVIEST_MB: u64 = 45;
 fn experiments() -> Vec<File> {
     let mut files = with_extension(&["yaml"]);
     files.retain(|file| file.is(|path| path.starts_with("experiments/")));
+    assert!(!files.is_empty(), "there is no experiment");
     files
 }
 

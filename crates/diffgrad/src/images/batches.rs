@@ -39,7 +39,10 @@ impl Pictures {
     /// Where `side` does not divide the pictures' side.
     pub fn select(set: &ImageSet, indices: &[usize], side: usize) -> anyhow::Result<Self> {
         if side == 0 || !set.side.is_multiple_of(side) {
-            anyhow::bail!("side {side} does not divide the pictures' {0} pixels; use a divisor of {0}", set.side);
+            anyhow::bail!(
+                "side {side} does not divide the pictures' {0} pixels; use a divisor of {0}",
+                set.side
+            );
         }
         let pixels = indices.iter().flat_map(|&index| reduce(set.picture(index), set.side, side)).collect();
         let labels = indices.iter().map(|&index| u32::from(set.labels[index])).collect();
@@ -96,7 +99,11 @@ impl Pictures {
         let draw = |index: u32| {
             let mut rng = Rng::new(seed, "augment", ((epoch as u64) << 32) | u64::from(index));
             let places = 2 * padding as u64 + 1;
-            Augmentation { down: rng.below(places) as usize, right: rng.below(places) as usize, flip: rng.below(2) == 1 }
+            Augmentation {
+                down: rng.below(places) as usize,
+                right: rng.below(places) as usize,
+                flip: rng.below(2) == 1,
+            }
         };
         self.assemble(indices, padding, draw, device)
     }
@@ -174,7 +181,10 @@ pub fn subset(set: &ImageSet, per_class: Option<usize>, seed: u64) -> anyhow::Re
         }
     }
     if let Some(class) = taken.iter().position(|&count| count < per_class) {
-        anyhow::bail!("class {class} has {} training pictures; images_per_class asks for {per_class}", taken[class]);
+        anyhow::bail!(
+            "class {class} has {} training pictures; images_per_class asks for {per_class}",
+            taken[class]
+        );
     }
     Ok(chosen)
 }

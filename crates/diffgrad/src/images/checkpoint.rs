@@ -24,14 +24,15 @@ pub(super) fn save(
     epochs: usize,
     rows: &[Row],
 ) -> anyhow::Result<()> {
-    let model = model.parameters.state()?.into_iter().map(|(name, tensor)| (format!("{MODEL}{name}"), tensor));
+    let model =
+        model.parameters.state()?.into_iter().map(|(name, tensor)| (format!("{MODEL}{name}"), tensor));
     let state = optimiser.state()?.into_iter().map(|(name, tensor)| (format!("{OPTIMISER}{name}"), tensor));
     let metadata = HashMap::from([
         ("epochs".to_owned(), epochs.to_string()),
         ("rows".to_owned(), serde_json::to_string(rows)?),
     ]);
     let tensors: Vec<(String, Tensor)> = model.chain(state).collect();
-    lab::atomic::write_bytes(&folder.join(FILE), &safetensors::serialize(tensors, Some(metadata))?)?;
+    lab::atomic::write_bytes(folder.join(FILE), &safetensors::serialize(tensors, Some(metadata))?)?;
     Ok(())
 }
 
@@ -45,9 +46,9 @@ pub(super) fn restore(
     if !path.exists() {
         return Ok(None);
     }
-    read(&path, model, optimiser)
-        .map(Some)
-        .with_context(|| format!("{}: not a checkpoint of this trial; delete it to start the trial anew", path.display()))
+    read(&path, model, optimiser).map(Some).with_context(|| {
+        format!("{}: not a checkpoint of this trial; delete it to start the trial anew", path.display())
+    })
 }
 
 fn read(path: &Path, model: &ResNet, optimiser: &mut Optimiser) -> anyhow::Result<(usize, Vec<Row>)> {
@@ -56,9 +57,14 @@ fn read(path: &Path, model: &ResNet, optimiser: &mut Optimiser) -> anyhow::Resul
     let metadata = header.metadata().clone().unwrap_or_default();
     let tensors = candle_core::safetensors::load_buffer(&bytes, &candle_core::Device::Cpu)?;
     let part = |prefix: &'static str| {
-        tensors.iter().filter_map(move |(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.clone())))
+        tensors
+            .iter()
+            .filter_map(move |(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.clone())))
     };
-    ensure!(metadata.contains_key("epochs") && metadata.contains_key("rows"), "its header names no epochs or rows");
+    ensure!(
+        metadata.contains_key("epochs") && metadata.contains_key("rows"),
+        "its header names no epochs or rows"
+    );
     let (epochs, rows) = (metadata["epochs"].parse()?, serde_json::from_str(&metadata["rows"])?);
     model.parameters.load(&part(MODEL).collect())?;
     optimiser.restore(&part(OPTIMISER).collect())?;

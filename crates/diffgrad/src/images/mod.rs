@@ -73,7 +73,11 @@ impl ImageStudy {
             return Some(("drop_at", format!("at most epochs = {}", self.epochs), self.drop_at.to_string()));
         }
         if self.evaluate_last > self.epochs {
-            return Some(("evaluate_last", format!("at most epochs = {}", self.epochs), self.evaluate_last.to_string()));
+            return Some((
+                "evaluate_last",
+                format!("at most epochs = {}", self.epochs),
+                self.evaluate_last.to_string(),
+            ));
         }
         if !(self.drop_factor > 0.0 && self.drop_factor.is_finite()) {
             return Some(("drop_factor", "a positive number".into(), self.drop_factor.to_string()));

@@ -220,7 +220,13 @@ impl Builder {
         Ok(Block { body, shortcut })
     }
 
-    fn conv(&mut self, scope: &mut Scope<'_>, channels: [usize; 2], k: usize, stride: usize) -> Result<Conv2d> {
+    fn conv(
+        &mut self,
+        scope: &mut Scope<'_>,
+        channels: [usize; 2],
+        k: usize,
+        stride: usize,
+    ) -> Result<Conv2d> {
         self.side = self.side.div_ceil(stride);
         let weights = (channels[0] * channels[1] * k * k) as u64;
         self.cost.parameters += weights;
@@ -304,7 +310,10 @@ mod tests {
             (Activation::Relu, [0.0, 0.0, 0.0, 1.5]),
             (Activation::LeakyRelu, [-0.2, -0.05, 0.0, 1.5]),
             (Activation::Elu, [-0.864_664_716_763_387_3, -0.393_469_340_287_366_6, 0.0, 1.5]),
-            (Activation::Selu, [-1.520_166_468_595_694_8, -0.691_758_187_802_871_3, 0.0, 1.576_051_481_033_220_7]),
+            (
+                Activation::Selu,
+                [-1.520_166_468_595_694_8, -0.691_758_187_802_871_3, 0.0, 1.576_051_481_033_220_7],
+            ),
         ] {
             let ours = activation.forward(&x).unwrap().to_vec1::<f64>().unwrap();
             for (ours, expected) in ours.iter().zip(expected) {

@@ -113,7 +113,8 @@ impl Run<'_> {
         let order = Rng::new(self.seed, "order", epoch as u64).permutation(u32::try_from(data.train.len())?);
         let mut sums = Epoch::default();
         for batch in order.chunks(self.study.batch) {
-            let batch = data.train.augmented(batch, self.study.crop_padding, self.seed, epoch, &Device::Cpu)?;
+            let batch =
+                data.train.augmented(batch, self.study.crop_padding, self.seed, epoch, &Device::Cpu)?;
             sums.add(step(model, optimiser, &batch)?);
         }
         sums.report(epoch, context)?;

@@ -37,7 +37,7 @@
 //! # How it is built
 //!
 //! `laws` holds what a step does to one element; [`fused`] runs it over all parameters in one pass, on slices; [`Optimiser`]
-//! puts it over candle variables in place; [`reference`] says the same slowly, for tests. Sparse gradients do not exist in
+//! puts it over candle variables in place; [`mod@reference`] says the same slowly, for tests. Sparse gradients do not exist in
 //! candle, so nothing is said about them.
 
 mod config;

@@ -56,7 +56,12 @@ impl View<'_> {
     }
 
     fn published(&self, arm: &str) -> Option<f64> {
-        published::accuracy(self.rule(arm), self.experiment.arms[arm].activation, self.data(), self.study.batch)
+        published::accuracy(
+            self.rule(arm),
+            self.experiment.arms[arm].activation,
+            self.data(),
+            self.study.batch,
+        )
     }
 
     /// What was trained, in a sentence for captions.
@@ -123,7 +128,8 @@ impl View<'_> {
         let mut pairs = Vec::new();
         for rule in [RuleName::Adam, RuleName::HalfStep] {
             let Some(base) = self.study.arms.iter().find(|arm| self.rule(arm) == rule) else { continue };
-            let others = self.study.arms.iter().filter(|arm| *arm != base && self.rule(arm) != RuleName::Adam);
+            let others =
+                self.study.arms.iter().filter(|arm| *arm != base && self.rule(arm) != RuleName::Adam);
             pairs.extend(others.map(|arm| (arm.as_str(), base.as_str())));
         }
         pairs
@@ -143,8 +149,11 @@ impl View<'_> {
     fn differences_table(&self) -> Table {
         let row = |(a, b): (&str, &str)| {
             let (differences, interval) = self.difference(a, b);
-            let mut row =
-                vec![Cell::from(self.label(a)), Cell::from(self.label(b)), Cell::Number(differences.len() as f64, 0)];
+            let mut row = vec![
+                Cell::from(self.label(a)),
+                Cell::from(self.label(b)),
+                Cell::Number(differences.len() as f64, 0),
+            ];
             row.extend(interval_cells(interval, 2));
             row.push(Cell::number(self.margin(a, b), 2));
             row
@@ -202,7 +211,11 @@ impl View<'_> {
             Series {
                 label: self.label(arm).to_owned(),
                 points: summaries.iter().map(|(at, summary)| (*at, summary.estimate)).collect(),
-                band: if banded { summaries.iter().map(|(_, s)| (s.low, s.high)).collect() } else { Vec::new() },
+                band: if banded {
+                    summaries.iter().map(|(_, s)| (s.low, s.high)).collect()
+                } else {
+                    Vec::new()
+                },
                 scatter: false,
             }
         };
@@ -271,7 +284,12 @@ fn axis(label: &str) -> Axis {
     Axis { label: label.to_owned(), ..Axis::default() }
 }
 
-fn estimate(label: String, samples: &[f64], interval: Option<Interval>, published: Option<f64>) -> Option<Estimate> {
+fn estimate(
+    label: String,
+    samples: &[f64],
+    interval: Option<Interval>,
+    published: Option<f64>,
+) -> Option<Estimate> {
     let found = interval?;
     Some(Estimate {
         label,
@@ -311,7 +329,8 @@ pub(super) fn across(experiment: &DiffGradExperiment, rows: &[Row], shown: &mut 
     shown.tables.push(Table {
         id: "diffgrad_against_adam".to_owned(),
         title: "diffGrad against Adam over all studies".to_owned(),
-        caption: "Difference in points of test_acc_last5, paired over seeds, with 95 % t-interval.".to_owned(),
+        caption: "Difference in points of test_acc_last5, paired over seeds, with 95 % t-interval."
+            .to_owned(),
         columns: columns(&["study", "data", "batch", "n", "difference", "ci_low", "ci_high", "published"]),
         rows: studies.into_iter().filter_map(line).collect(),
     });

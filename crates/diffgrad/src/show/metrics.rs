@@ -5,19 +5,40 @@ use crate::experiment::{DiffGradExperiment, Study};
 /// Every metric of the rows with its meaning and unit.
 pub(super) fn explained() -> Vec<(String, String)> {
     let metrics = [
-        ("test_acc_last5", "Mean top-1 test accuracy over the last five evaluations (one an epoch), in percent. Judged: it neither picks an epoch on the test set nor hangs on one."),
-        ("test_acc_best", "Best top-1 test accuracy over the evaluated epochs, in percent. What the paper printed is probably this, over all 100 epochs; it picks the epoch on the test set."),
+        (
+            "test_acc_last5",
+            "Mean top-1 test accuracy over the last five evaluations (one an epoch), in percent. Judged: it neither picks an epoch on the test set nor hangs on one.",
+        ),
+        (
+            "test_acc_best",
+            "Best top-1 test accuracy over the evaluated epochs, in percent. What the paper printed is probably this, over all 100 epochs; it picks the epoch on the test set.",
+        ),
         ("test_acc_final", "Top-1 test accuracy after the last epoch, in percent."),
         ("test_acc, test_loss", "The same and the mean cross-entropy (nats) by epoch."),
-        ("train_loss, train_acc", "Running mean over the augmented batches of an epoch, in nats and percent."),
+        (
+            "train_loss, train_acc",
+            "Running mean over the augmented batches of an epoch, in nats and percent.",
+        ),
         ("train_acc_final", "train_acc of the last epoch."),
-        ("plateau_drop", "Relative fall of the training loss from the first to the second half of the last quarter of the epochs before the learning rate drops. Near 0: training had reached its plateau, so that a halved step costs little."),
-        ("xi_mean, xi_p99", "Mean and 99th percentile of the friction coefficient ξ over all parameters and steps of an epoch. `_run`: mean over epochs; `_max`: largest epoch."),
+        (
+            "plateau_drop",
+            "Relative fall of the training loss from the first to the second half of the last quarter of the epochs before the learning rate drops. Near 0: training had reached its plateau, so that a halved step costs little.",
+        ),
+        (
+            "xi_mean, xi_p99",
+            "Mean and 99th percentile of the friction coefficient ξ over all parameters and steps of an epoch. `_run`: mean over epochs; `_max`: largest epoch.",
+        ),
         ("parameters", "Scalars in the network's parameters."),
         ("x, loss", "Synthetic study: position and value after each update."),
         ("reaches_global", "1 where the last x is within `reached` of the global minimum."),
-        ("lr_grid_successes, start_grid_successes", "How many of the swept settings reach the global minimum."),
-        ("turning_points, late_amplitude, late_sd", "Over iterations 201–300: sign changes of the step, half of max − min, standard deviation of x."),
+        (
+            "lr_grid_successes, start_grid_successes",
+            "How many of the swept settings reach the global minimum.",
+        ),
+        (
+            "turning_points, late_amplitude, late_sd",
+            "Over iterations 201–300: sign changes of the step, half of max − min, standard deviation of x.",
+        ),
         ("early_amplitude", "Largest |x| over iterations 15–75."),
     ];
     metrics.map(|(name, meaning)| (name.to_owned(), meaning.to_owned())).to_vec()

@@ -15,8 +15,11 @@ use crate::experiment::{DiffGradExperiment, Study};
 
 /// Everything the report shows besides verdicts.
 pub(crate) fn present(experiment: &DiffGradExperiment, rows: &[Row]) -> anyhow::Result<Presentation> {
-    let mut shown =
-        Presentation { metrics: metrics::explained(), protocol: metrics::protocol(experiment), ..Default::default() };
+    let mut shown = Presentation {
+        metrics: metrics::explained(),
+        protocol: metrics::protocol(experiment),
+        ..Default::default()
+    };
     for (name, study) in &experiment.studies {
         let rows = Rows::of(rows, name);
         match study {
@@ -41,7 +44,10 @@ impl<'a> Rows<'a> {
 
     /// Values of a metric without coordinate in one arm and case, by seed.
     fn by_seed(&self, metric: &str, arm: &str, case: &str) -> BTreeMap<u64, f64> {
-        self.select(metric, arm, case).filter(|row| row.at.is_none()).map(|row| (row.seed, row.value)).collect()
+        self.select(metric, arm, case)
+            .filter(|row| row.at.is_none())
+            .map(|row| (row.seed, row.value))
+            .collect()
     }
 
     /// The one value of a metric that has no seed.
@@ -92,9 +98,17 @@ pub(crate) fn columns(names: &[&str]) -> Vec<String> {
 
 fn identities(study: &str, rows: &Rows<'_>) -> Table {
     let lines = [
-        ("golden_error", "Fused pass against the golden vectors, diffGrad as written: largest error", "≤ 1e-11"),
+        (
+            "golden_error",
+            "Fused pass against the golden vectors, diffGrad as written: largest error",
+            "≤ 1e-11",
+        ),
         ("golden_error_as_run", "The same, diffGrad as run", "≤ 1e-11"),
-        ("half_step_is_adam_at_half_lr_error", "Control ξ = ½ against Adam at half the learning rate: largest error", "≤ 1e-12"),
+        (
+            "half_step_is_adam_at_half_lr_error",
+            "Control ξ = ½ against Adam at half the learning rate: largest error",
+            "≤ 1e-12",
+        ),
         ("xi_lowest_minus_half", "Lowest ξ over random gradient changes, minus ½", "≥ 0"),
         ("one_minus_xi_highest", "1 − highest ξ over random gradient changes", "> 0"),
         ("xi_without_change_minus_half", "|ξ − ½| where the gradient did not change", "0"),
@@ -124,7 +138,8 @@ fn pictures(experiment: &DiffGradExperiment) -> anyhow::Result<Vec<Picture>> {
         shown.push(Picture {
             id: format!("data_{name}"),
             title: format!("Training pictures of `{name}`"),
-            caption: "Drawn from a seed; one row a class. The networks see them reduced to the study's side.".to_owned(),
+            caption: "Drawn from a seed; one row a class. The networks see them reduced to the study's side."
+                .to_owned(),
             png: worlds::classification::contact_sheet(&train, &classes, 16, 2)?,
         });
     }

@@ -41,7 +41,8 @@ fn cells(
     study: &SyntheticStudy,
     row: impl Fn(Function, &str, RuleName) -> Vec<Cell>,
 ) -> Vec<Vec<Cell>> {
-    let pairs = study.functions.iter().flat_map(|function| study.arms.iter().map(move |arm| (*function, arm)));
+    let pairs =
+        study.functions.iter().flat_map(|function| study.arms.iter().map(move |arm| (*function, arm)));
     let line = |(function, arm): (Function, &String)| {
         let found = &experiment.arms[arm];
         let mut line = vec![Cell::from(function.name()), Cell::from(found.label.as_str())];
@@ -70,7 +71,15 @@ fn end_points(experiment: &DiffGradExperiment, name: &str, study: &SyntheticStud
              reaches_global: 1 where |x − global minimum| < {}.",
             study.iterations, study.start, study.lr, study.beta1, study.reached
         ),
-        columns: columns(&["function", "arm", "final_x", "published_x", "final_loss", "published_loss", "reaches_global"]),
+        columns: columns(&[
+            "function",
+            "arm",
+            "final_x",
+            "published_x",
+            "final_loss",
+            "published_loss",
+            "reaches_global",
+        ]),
         rows: cells(experiment, study, row),
     }
 }
@@ -93,7 +102,11 @@ fn fragility(experiment: &DiffGradExperiment, name: &str, study: &SyntheticStudy
         caption: format!(
             "Descents that reach the global minimum: over learning rates {} to {}, over starts {} to {}, and with β₁ = {}. \
              The control ξ = ½ is Adam at half the learning rate; it has no friction that looks at the gradient.",
-            study.lr_grid.from, study.lr_grid.to, study.start_grid.from, study.start_grid.to, study.other_beta1
+            study.lr_grid.from,
+            study.lr_grid.to,
+            study.start_grid.from,
+            study.start_grid.to,
+            study.other_beta1
         ),
         columns: columns(&[
             "function",
@@ -111,7 +124,12 @@ fn fragility(experiment: &DiffGradExperiment, name: &str, study: &SyntheticStudy
 fn swing(experiment: &DiffGradExperiment, name: &str, study: &SyntheticStudy, rows: &Rows<'_>) -> Table {
     let row = |function: Function, arm: &str, _| {
         let value = |metric: &str, decimals| Cell::number(rows.one(metric, arm, function.name()), decimals);
-        vec![value("early_amplitude", 4), value("turning_points", 0), value("late_amplitude", 4), value("late_sd", 4)]
+        vec![
+            value("early_amplitude", 4),
+            value("turning_points", 0),
+            value("late_amplitude", 4),
+            value("late_sd", 4),
+        ]
     };
     Table {
         id: format!("{name}_swing"),
@@ -133,7 +151,11 @@ fn series(
 ) -> Vec<Series> {
     let curve = |arm: &String| Series {
         label: experiment.arms[arm].label.clone(),
-        points: rows.curve(metric, arm, function.name()).into_iter().map(|(at, values)| (at, values[0])).collect(),
+        points: rows
+            .curve(metric, arm, function.name())
+            .into_iter()
+            .map(|(at, values)| (at, values[0]))
+            .collect(),
         ..Series::default()
     };
     study.arms.iter().map(curve).collect()
@@ -157,7 +179,12 @@ fn descents(experiment: &DiffGradExperiment, name: &str, study: &SyntheticStudy,
         };
         [
             panel(upper.clone(), "x", "F(x)", graph),
-            panel(format!("{upper}: loss"), "iteration", "F(x)", series(experiment, study, rows, "loss", *function)),
+            panel(
+                format!("{upper}: loss"),
+                "iteration",
+                "F(x)",
+                series(experiment, study, rows, "loss", *function),
+            ),
             panel(format!("{upper}: x"), "iteration", "x", series(experiment, study, rows, "x", *function)),
         ]
     });
@@ -176,7 +203,8 @@ fn descents(experiment: &DiffGradExperiment, name: &str, study: &SyntheticStudy,
 
 /// Final distance from the global minimum over learning rates and starts.
 fn sweeps(experiment: &DiffGradExperiment, name: &str, study: &SyntheticStudy, rows: &Rows<'_>) -> Figure {
-    let shown: Vec<Function> = study.functions.iter().copied().filter(|function| *function != Function::F3).collect();
+    let shown: Vec<Function> =
+        study.functions.iter().copied().filter(|function| *function != Function::F3).collect();
     let panels = shown.into_iter().flat_map(|function| {
         [("lr_grid_distance", "learning rate"), ("start_grid_distance", "start x₀")].map(|(metric, label)| {
             let mut series = series(experiment, study, rows, metric, function);

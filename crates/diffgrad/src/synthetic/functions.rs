@@ -117,6 +117,8 @@ mod tests {
         assert!((Function::F2.value(Function::F2.global_minimum()) - 0.000_120).abs() < 1e-6);
         assert!(Function::F2.derivative(Function::F2.global_minimum()).abs() < 1e-4);
         assert!((Function::F2.value(0.588_05) - 0.4653).abs() < 1e-4);
-        assert!((Function::F3.value(-0.5) - 0.25).abs() < 1e-12 && (Function::F3.value(0.4) - 0.35).abs() < 1e-12);
+        assert!(
+            (Function::F3.value(-0.5) - 0.25).abs() < 1e-12 && (Function::F3.value(0.4) - 0.35).abs() < 1e-12
+        );
     }
 }

@@ -132,7 +132,10 @@ fn report_grids(
     context.row_full(Measure::new("reaches_global_other_beta1", reached).arm(arm))?;
     let sweeps: [(&str, Vec<(f64, Descent)>); 2] = [
         ("lr_grid", study.lr_grid.values().map(|lr| (lr, Descent { lr, ..*descent })).collect()),
-        ("start_grid", study.start_grid.values().map(|start| (start, Descent { start, ..*descent })).collect()),
+        (
+            "start_grid",
+            study.start_grid.values().map(|start| (start, Descent { start, ..*descent })).collect(),
+        ),
     ];
     for (name, runs) in sweeps {
         let mut successes = 0.0;
@@ -198,7 +201,16 @@ mod tests {
     use super::*;
 
     fn descent(function: Function, rule: RuleName) -> Descent {
-        Descent { function, rule, lr: 0.1, beta1: 0.95, beta2: 0.999, eps: 1e-8, start: -1.0, iterations: 300 }
+        Descent {
+            function,
+            rule,
+            lr: 0.1,
+            beta1: 0.95,
+            beta2: 0.999,
+            eps: 1e-8,
+            start: -1.0,
+            iterations: 300,
+        }
     }
 
     /// Specification section 4.3.
@@ -206,12 +218,36 @@ mod tests {
     fn paths_are_those_of_the_acceptance_table() {
         use RuleName::{Adam, DiffGrad};
         for (function, rule, expected) in [
-            (Function::F1, Adam, [-0.900000000255, -0.800487402815, -0.121852084, 0.118661991, 0.221195457, 0.200077178]),
-            (Function::F1, DiffGrad, [-0.919781611717, -0.865961128785, -0.464023551, -0.377654374, -0.295383084, -0.300026217]),
-            (Function::F2, Adam, [-0.900000000000, -0.800000000001, -0.377342907, 0.043500737, -0.011533730, 0.000059700]),
-            (Function::F2, DiffGrad, [-0.900000000025, -0.850000000038, -0.483274836, -0.739092164, -0.670285566, -0.642997549]),
-            (Function::F3, Adam, [-0.900000000125, -0.800270365010, -0.114690591, 0.100575792, -0.003421032, 0.002331450]),
-            (Function::F3, DiffGrad, [-0.911920292643, -0.857648223888, -0.426935742, -0.086673282, 0.055829179, 0.007913122]),
+            (
+                Function::F1,
+                Adam,
+                [-0.900000000255, -0.800487402815, -0.121852084, 0.118661991, 0.221195457, 0.200077178],
+            ),
+            (
+                Function::F1,
+                DiffGrad,
+                [-0.919781611717, -0.865961128785, -0.464023551, -0.377654374, -0.295383084, -0.300026217],
+            ),
+            (
+                Function::F2,
+                Adam,
+                [-0.900000000000, -0.800000000001, -0.377342907, 0.043500737, -0.011533730, 0.000059700],
+            ),
+            (
+                Function::F2,
+                DiffGrad,
+                [-0.900000000025, -0.850000000038, -0.483274836, -0.739092164, -0.670285566, -0.642997549],
+            ),
+            (
+                Function::F3,
+                Adam,
+                [-0.900000000125, -0.800270365010, -0.114690591, 0.100575792, -0.003421032, 0.002331450],
+            ),
+            (
+                Function::F3,
+                DiffGrad,
+                [-0.911920292643, -0.857648223888, -0.426935742, -0.086673282, 0.055829179, 0.007913122],
+            ),
         ] {
             let path = descent(function, rule).path();
             for (t, expected) in [1, 2, 10, 50, 100, 300].into_iter().zip(expected) {
@@ -250,7 +286,8 @@ mod tests {
         let adam = Swing::of(&descent(Function::F3, RuleName::Adam).path());
         let diffgrad = Swing::of(&descent(Function::F3, RuleName::DiffGrad).path());
         assert_eq!((adam.turning_points, diffgrad.turning_points), (28.0, 12.0));
-        let near = |value: f64, expected: f64| assert!((value - expected).abs() < 6e-5, "{value} for {expected}");
+        let near =
+            |value: f64, expected: f64| assert!((value - expected).abs() < 6e-5, "{value} for {expected}");
         near(adam.late_amplitude, 0.0201);
         near(diffgrad.late_amplitude, 0.0225);
         near(adam.late_sd, 0.0095);

@@ -1,7 +1,7 @@
 //! Claims and verdicts as a table for programs, and as the phrases that people read.
 
 use super::Report;
-use crate::claim::{Claim, Seen, Source, Test, Verdict};
+use crate::claim::{Claim, Seen, Source, Verdict};
 use crate::judge::Judgement;
 use crate::table::{Cell, Table, fixed};
 

@@ -148,8 +148,7 @@ fn conclude(
     let rows = collect::rows(plan)?;
     crate::rows_file::write(&options.out.join("rows.parquet"), &rows)?;
     let provenance = provenance::write(paper, document, reproduction, plan, options)?;
-    summary.judgements =
-        collect::present(paper, reproduction, rows, &options.out, &provenance, write_all)?;
+    summary.judgements = collect::present(paper, reproduction, rows, &options.out, &provenance, write_all)?;
     summary.presented = true;
     Ok(summary)
 }

@@ -92,7 +92,8 @@ impl RunSummary {
 
     /// The summary of an earlier run that was presented again; its numbers are those of its `run.json`.
     pub(super) fn reported(out: &Path, run: &serde_json::Value, judgements: Vec<Judgement>) -> RunSummary {
-        let number = |name: &str| run["trials"][name].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        let number =
+            |name: &str| run["trials"][name].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
         RunSummary {
             end: End::Done,
             out: out.to_owned(),

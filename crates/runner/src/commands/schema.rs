@@ -35,7 +35,7 @@ fn schema(entry: &Entry, root: &Path, check: bool) -> Result<Option<String>> {
             path.display()
         )));
     }
-    lab::atomic::create_dir_all_synced(&root.join("experiments/schema"))?;
+    lab::atomic::create_dir_all_synced(root.join("experiments/schema"))?;
     lab::atomic::write_bytes(&path, wanted.as_bytes())?;
     print(&format!("wrote {}\n", path.display()))?;
     Ok(None)

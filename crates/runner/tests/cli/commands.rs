@@ -65,6 +65,14 @@ fn schemas_are_written_compared_and_demanded_of_each_experiment() {
 }
 
 #[test]
+fn the_shipped_schemas_are_what_the_code_says() {
+    let scratch = Scratch::new();
+    let mut schema = scratch.runner("schema --check");
+    schema.current_dir(env!("CARGO_MANIFEST_DIR"));
+    check(schema, 0, &[]);
+}
+
+#[test]
 fn an_unknown_paper_is_answered_with_the_known_ones() {
     let scratch = Scratch::new();
     for line in ["reproduce difgrad", "claims difgrad", "report difgrad"] {
@@ -103,7 +111,8 @@ fn the_bench_prints_the_columns_of_the_pytorch_program_and_joins_its_rows() {
 #[test]
 fn data_sets_are_listed_with_licence_and_the_way_to_get_them() {
     let said = succeed(Scratch::new().runner("datasets list"));
-    for part in ["cifar10: CIFAR-10", "cifar100: CIFAR-100", "licence", "cargo xtask datasets fetch cifar100"] {
+    for part in ["cifar10: CIFAR-10", "cifar100: CIFAR-100", "licence", "cargo xtask datasets fetch cifar100"]
+    {
         assert!(said.contains(part), "{part} is missing in\n{said}");
     }
     let said = succeed(Scratch::new().runner("datasets verify"));

@@ -30,7 +30,8 @@ fn a_cifar_file_of_a_wrong_length_is_refused() {
     let scratch = Scratch::new();
     let folder = scratch.path("data/cifar-10-batches-bin");
     fs::create_dir_all(&folder).unwrap();
-    let names = ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"];
+    let names =
+        ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"];
     for name in names {
         // Holes take no room on the disk. The first file lacks its last byte.
         let bytes = 30_730_000 - u64::from(name == "data_batch_1");

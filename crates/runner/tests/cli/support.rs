@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
@@ -50,7 +49,7 @@ impl Scratch {
 
     /// The program with the example's paper `coins`, whose trials can be told to take time or to go wrong.
     pub(crate) fn coins(&self, line: &str) -> Command {
-        self.command(example(), line)
+        self.command(&example(), line)
     }
 
     fn command(&self, program: &Path, line: &str) -> Command {
@@ -113,17 +112,16 @@ fn walk(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// The example `own_paper`, brought up to date: cargo builds it along with all tests, but not along with a single one.
-fn example() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--package", "runner", "--example", "own_paper"]);
-        let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
-        assert!(status.success(), "the example does not build");
-        let beside = Path::new(env!("CARGO_BIN_EXE_runner")).parent().unwrap();
-        beside.join("examples").join(format!("own_paper{}", std::env::consts::EXE_SUFFIX))
-    })
+/// The example `own_paper`, which `cargo test` builds along with the tests.
+fn example() -> PathBuf {
+    let beside = Path::new(env!("CARGO_BIN_EXE_runner")).parent().unwrap();
+    let path = beside.join("examples").join(format!("own_paper{}", std::env::consts::EXE_SUFFIX));
+    assert!(
+        path.exists(),
+        "{} is missing: `cargo test -p runner` builds it, with one test alone it is not",
+        path.display()
+    );
+    path
 }
 
 /// Runs `command` and checks its exit code and that standard error holds each of `parts`; gives standard error.

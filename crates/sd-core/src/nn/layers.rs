@@ -19,7 +19,13 @@ impl Conv2d {
     ///
     /// # Errors
     /// Where the weight cannot be made.
-    pub fn new(scope: &mut Scope<'_>, [c_in, c_out]: [usize; 2], k: usize, stride: usize, padding: usize) -> Result<Self> {
+    pub fn new(
+        scope: &mut Scope<'_>,
+        [c_in, c_out]: [usize; 2],
+        k: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Result<Self> {
         let bound = 1.0 / ((c_in * k * k) as f64).sqrt();
         Ok(Self { weight: scope.uniform("weight", &[c_out, c_in, k, k], bound)?, stride, padding })
     }

@@ -49,8 +49,11 @@ impl Parameters {
     pub fn load(&self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         let own: BTreeMap<&str, &Var> =
             self.parameters.iter().chain(&self.buffers).map(|(name, var)| (name.as_str(), var)).collect();
-        let mut faults: Vec<String> =
-            state.keys().filter(|name| !own.contains_key(name.as_str())).map(|name| format!("{name}: unexpected")).collect();
+        let mut faults: Vec<String> = state
+            .keys()
+            .filter(|name| !own.contains_key(name.as_str()))
+            .map(|name| format!("{name}: unexpected"))
+            .collect();
         faults.extend(own.iter().filter_map(|(name, var)| fault(name, var, state.get(*name))));
         if !faults.is_empty() {
             bail!("the tensors do not fit the model:\n  {}", faults.join("\n  "));
@@ -88,7 +91,13 @@ impl<'a> Scope<'a> {
     /// The scope of the child module `name`.
     pub fn child(&mut self, name: impl std::fmt::Display) -> Scope<'_> {
         let path = self.join(&name.to_string());
-        Scope { parameters: self.parameters, path, seed: self.seed, dtype: self.dtype, device: self.device.clone() }
+        Scope {
+            parameters: self.parameters,
+            path,
+            seed: self.seed,
+            dtype: self.dtype,
+            device: self.device.clone(),
+        }
     }
 
     /// A parameter drawn from U(−bound, bound).
@@ -98,7 +107,8 @@ impl<'a> Scope<'a> {
     pub fn uniform(&mut self, name: &str, shape: &[usize], bound: f64) -> Result<Var> {
         let path = self.join(name);
         let mut rng = Rng::new(self.seed, &format!("init/{path}"), 0);
-        let values: Vec<f64> = (0..shape.iter().product()).map(|_| (2.0 * rng.uniform() - 1.0) * bound).collect();
+        let values: Vec<f64> =
+            (0..shape.iter().product()).map(|_| (2.0 * rng.uniform() - 1.0) * bound).collect();
         let var = self.var(values, shape)?;
         self.parameters.parameters.push((path, var.clone()));
         Ok(var)

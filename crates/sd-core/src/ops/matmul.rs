@@ -35,10 +35,19 @@ impl<'a, T> View<'a, T> {
 }
 
 /// `out = a · b`, or `out += a · b` where `accumulate`; `out` has rows `row_stride` apart and columns adjacent.
-pub(crate) fn product<T: Real>(out: &mut [T], row_stride: usize, a: View<'_, T>, b: View<'_, T>, accumulate: bool) {
+pub(crate) fn product<T: Real>(
+    out: &mut [T],
+    row_stride: usize,
+    a: View<'_, T>,
+    b: View<'_, T>,
+    accumulate: bool,
+) {
     assert_eq!(a.columns, b.rows, "inner dimensions differ");
     assert!(a.last() < a.data.len() && b.last() < b.data.len(), "operand shorter than its shape");
-    assert!((a.rows - 1) * row_stride + b.columns <= out.len() && row_stride >= b.columns, "result too short");
+    assert!(
+        (a.rows - 1) * row_stride + b.columns <= out.len() && row_stride >= b.columns,
+        "result too short"
+    );
     let beta = T::from_f64(1.0);
     // SAFETY: the asserts above bound every element that the shapes and strides address in all three slices; `out` is
     // borrowed mutably, so it overlaps neither operand; rows of `out` do not overlap since `row_stride >= columns`. T is

@@ -60,7 +60,11 @@ pub(crate) fn check_operands(op: &str, operands: &[(&str, &Tensor)]) -> Result<(
     }
     for (name, tensor) in rest {
         if tensor.dtype() != first.dtype() {
-            bail!("{op}: {name} is {:?} but {first_name} is {:?}; expected one dtype", tensor.dtype(), first.dtype());
+            bail!(
+                "{op}: {name} is {:?} but {first_name} is {:?}; expected one dtype",
+                tensor.dtype(),
+                first.dtype()
+            );
         }
         if !tensor.device().same_device(first.device()) {
             bail!("{op}: {name} and {first_name} are on different devices");

@@ -46,7 +46,11 @@ pub(crate) fn check_gradient(inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<
     }
 }
 
-fn central_differences(inputs: &[Tensor], index: usize, loss: &impl Fn(&[Tensor]) -> Result<Tensor>) -> Tensor {
+fn central_differences(
+    inputs: &[Tensor],
+    index: usize,
+    loss: &impl Fn(&[Tensor]) -> Result<Tensor>,
+) -> Tensor {
     let step = 1e-5;
     let values = inputs[index].flatten_all().unwrap().to_vec1::<f64>().unwrap();
     let at = |element: usize, delta: f64| {

@@ -72,7 +72,13 @@ pub(super) fn forward_lines<T: Real>(mean: &[f64], rstd: &[f64], gamma: &[T], be
 }
 
 /// dγ = Σ dy·x̂ and dβ = Σ dy with x̂ = (x − μ)·rstd.
-pub(super) fn gradient_sums<T: Real>(x: &[T], dy: &[T], mean: &[f64], rstd: &[f64], dims: &Dims) -> GradientSums {
+pub(super) fn gradient_sums<T: Real>(
+    x: &[T],
+    dy: &[T],
+    mean: &[f64],
+    rstd: &[f64],
+    dims: &Dims,
+) -> GradientSums {
     let per_channel = |c: usize| {
         let centre = T::from_f64(mean[c]);
         let pairs = || planes(x, dims, c).zip(planes(dy, dims, c));

@@ -43,7 +43,12 @@ pub fn train(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64) -> Result<(Ten
 pub fn eval(x: &Tensor, gamma: &Tensor, beta: &Tensor, statistics: &Statistics, eps: f64) -> Result<Tensor> {
     let dims = Dims::new(x, gamma, beta)?;
     if statistics.mean.len() != dims.channels || statistics.variance.len() != dims.channels {
-        bail!("batch_norm: {} means for {} channels of x {:?}", statistics.mean.len(), dims.channels, x.dims());
+        bail!(
+            "batch_norm: {} means for {} channels of x {:?}",
+            statistics.mean.len(),
+            dims.channels,
+            x.dims()
+        );
     }
     x.apply_op3(gamma, beta, Normalise::new(statistics, eps, dims, false))
 }
@@ -64,7 +69,10 @@ impl Dims {
         };
         if gamma.dims() != [*channels] || beta.dims() != [*channels] {
             let (gamma, beta) = (gamma.dims(), beta.dims());
-            bail!("batch_norm: x {:?} needs gamma and beta ({channels}), found {gamma:?} and {beta:?}", x.dims());
+            bail!(
+                "batch_norm: x {:?} needs gamma and beta ({channels}), found {gamma:?} and {beta:?}",
+                x.dims()
+            );
         }
         Ok(Self { batch: *batch, channels: *channels, positions: positions.iter().product() })
     }

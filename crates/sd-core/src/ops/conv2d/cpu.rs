@@ -92,7 +92,8 @@ fn forward_band<T: Real>(g: &Geometry, band: Band, x: &[T], w: &[T], y: &mut [T]
     let weights = View::new(w, g.c_out, taps);
     if g.pointwise() && band.images == 1 {
         let start = band.row * g.out_w();
-        let image = View { data: &x[start..], rows: taps, columns: pixels, row_stride: g.pixels(), column_stride: 1 };
+        let image =
+            View { data: &x[start..], rows: taps, columns: pixels, row_stride: g.pixels(), column_stride: 1 };
         return product(&mut y[start..], g.pixels(), weights, image, false);
     }
     scratch.resize(taps * pixels, g.c_out * pixels);
@@ -149,7 +150,14 @@ fn weight_grad_piece<T: Real>(g: &Geometry, x: &[T], dy: &[T]) -> Vec<T> {
     dw
 }
 
-fn weight_grad_band<T: Real>(g: &Geometry, band: Band, x: &[T], dy: &[T], dw: &mut [T], scratch: &mut Scratch<T>) {
+fn weight_grad_band<T: Real>(
+    g: &Geometry,
+    band: Band,
+    x: &[T],
+    dy: &[T],
+    dw: &mut [T],
+    scratch: &mut Scratch<T>,
+) {
     let (pixels, taps) = (g.band_pixels(band), g.taps());
     scratch.resize(taps * pixels, g.c_out * pixels);
     let columns = &mut scratch.columns[..taps * pixels];
@@ -189,7 +197,14 @@ pub(super) fn input_grad<T: Real>(g: &Geometry, dy: &[T], w: &[T]) -> Vec<T> {
     dx
 }
 
-fn input_grad_band<T: Real>(g: &Geometry, band: Band, dy: &[T], w: &[T], dx: &mut [T], scratch: &mut Scratch<T>) {
+fn input_grad_band<T: Real>(
+    g: &Geometry,
+    band: Band,
+    dy: &[T],
+    w: &[T],
+    dx: &mut [T],
+    scratch: &mut Scratch<T>,
+) {
     let (pixels, taps) = (g.band_pixels(band), g.taps());
     let weights = View::new(w, g.c_out, taps).transposed();
     scratch.resize(taps * pixels, g.c_out * pixels);

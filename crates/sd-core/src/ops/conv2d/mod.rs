@@ -4,7 +4,7 @@
 //! Shapes: x (N, C, H, W), w (O, C, U, V), y (N, O, (H+2p−U)/s+1, (W+2p−V)/s+1).
 //!
 //! candle's own backward of this op runs at a fraction of its forward; here all three products go through one tiled
-//! im2col whose buffer is bounded by [`cpu::TILE`], whatever the batch.
+//! im2col whose buffer is bounded by `cpu::TILE`, whatever the batch.
 
 mod cpu;
 
@@ -96,13 +96,30 @@ impl CustomOp2 for Forward {
         "conv2d"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
-        dispatch("conv2d", (x, lx), (w, lw), self.0.y_shape().into(), |x, w| cpu::forward(&self.0, x, w), |x, w| {
-            cpu::forward(&self.0, x, w)
-        })
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        dispatch(
+            "conv2d",
+            (x, lx),
+            (w, lw),
+            self.0.y_shape().into(),
+            |x, w| cpu::forward(&self.0, x, w),
+            |x, w| cpu::forward(&self.0, x, w),
+        )
     }
 
-    fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         // The first layer's input is data: nobody asks for its gradient.
         let dx = if x.track_op() { Some(dy.apply_op2_no_bwd(w, &InputGrad(self.0))?) } else { None };
         let dw = if w.track_op() { Some(x.apply_op2_no_bwd(dy, &WeightGrad(self.0))?) } else { None };
@@ -115,11 +132,22 @@ impl CustomOp2 for InputGrad {
         "conv2d_input_grad"
     }
 
-    fn cpu_fwd(&self, dy: &CpuStorage, ly: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        dy: &CpuStorage,
+        ly: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let shape = self.0.x_shape().into();
-        dispatch(self.name(), (dy, ly), (w, lw), shape, |dy, w| cpu::input_grad(&self.0, dy, w), |dy, w| {
-            cpu::input_grad(&self.0, dy, w)
-        })
+        dispatch(
+            self.name(),
+            (dy, ly),
+            (w, lw),
+            shape,
+            |dy, w| cpu::input_grad(&self.0, dy, w),
+            |dy, w| cpu::input_grad(&self.0, dy, w),
+        )
     }
 }
 
@@ -128,11 +156,22 @@ impl CustomOp2 for WeightGrad {
         "conv2d_weight_grad"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, dy: &CpuStorage, ly: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        dy: &CpuStorage,
+        ly: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let shape = self.0.w_shape().into();
-        dispatch(self.name(), (x, lx), (dy, ly), shape, |x, dy| cpu::weight_grad(&self.0, x, dy), |x, dy| {
-            cpu::weight_grad(&self.0, x, dy)
-        })
+        dispatch(
+            self.name(),
+            (x, lx),
+            (dy, ly),
+            shape,
+            |x, dy| cpu::weight_grad(&self.0, x, dy),
+            |x, dy| cpu::weight_grad(&self.0, x, dy),
+        )
     }
 }
 
@@ -147,7 +186,11 @@ fn dispatch(
     single: impl FnOnce(&[f32], &[f32]) -> Vec<f32>,
     double: impl FnOnce(&[f64], &[f64]) -> Vec<f64>,
 ) -> Result<(CpuStorage, Shape)> {
-    fn both<T: Real>(a: Operand<'_>, b: Operand<'_>, f: impl FnOnce(&[T], &[T]) -> Vec<T>) -> Result<CpuStorage> {
+    fn both<T: Real>(
+        a: Operand<'_>,
+        b: Operand<'_>,
+        f: impl FnOnce(&[T], &[T]) -> Vec<T>,
+    ) -> Result<CpuStorage> {
         Ok(T::to_cpu_storage_owned(f(&row_major(a.0, a.1)?, &row_major(b.0, b.1)?)))
     }
     let storage = match a.0 {

@@ -7,20 +7,20 @@ use super::{Geometry, conv2d, cpu};
 use crate::ops::testing::{check_gradient, distance, layouts, normal};
 
 /// (batch, c_in, h, w, c_out, kernel, stride, padding): odd sizes, no padding, wide padding, 1×1, several groups and bands.
-const CASES: [(usize, usize, usize, usize, usize, usize, usize, usize); 9] = [
-    (2, 3, 5, 7, 4, 3, 1, 1),
-    (1, 1, 1, 1, 1, 1, 1, 0),
-    (3, 2, 6, 5, 3, 3, 2, 1),
-    (2, 4, 8, 8, 2, 1, 1, 0),
-    (2, 3, 9, 4, 2, 1, 2, 0),
-    (5, 2, 4, 4, 3, 3, 1, 0),
-    (2, 2, 5, 5, 2, 2, 3, 2),
-    (40, 3, 4, 4, 5, 3, 1, 1),
-    (1, 2, 30, 31, 3, 3, 1, 1),
+const CASES: [[usize; 8]; 9] = [
+    [2, 3, 5, 7, 4, 3, 1, 1],
+    [1, 1, 1, 1, 1, 1, 1, 0],
+    [3, 2, 6, 5, 3, 3, 2, 1],
+    [2, 4, 8, 8, 2, 1, 1, 0],
+    [2, 3, 9, 4, 2, 1, 2, 0],
+    [5, 2, 4, 4, 3, 3, 1, 0],
+    [2, 2, 5, 5, 2, 2, 3, 2],
+    [40, 3, 4, 4, 5, 3, 1, 1],
+    [1, 2, 30, 31, 3, 3, 1, 1],
 ];
 
 fn tensors(case: usize) -> (Geometry, Tensor, Tensor, Tensor) {
-    let (n, c, h, w, o, k, s, p) = CASES[case];
+    let [n, c, h, w, o, k, s, p] = CASES[case];
     let (x, kernel) = (normal(1, &[n, c, h, w]), normal(2, &[o, c, k, k]));
     let geometry = Geometry::new(x.dims(), kernel.dims(), s, p).unwrap();
     let dy = normal(3, &[n, o, geometry.out_h(), geometry.out_w()]);
