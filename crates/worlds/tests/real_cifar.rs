@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use worlds::classification::{ImageSet, check, digest, load, title};
+use worlds::classification::{ImageSet, altered_copy, check, digest, load, title};
 
 fn folder(name: &str) -> Option<PathBuf> {
     let fallback = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
@@ -57,6 +57,7 @@ fn a_known_copy_is_called_by_its_name() {
     let (name, note) = title("cifar100", &root).unwrap();
     if note.is_some() {
         assert_eq!(name, "CIFAR-100, JPEG-recompressed");
+        assert_eq!(altered_copy("cifar100", &root).unwrap(), Some(name));
     }
     assert_eq!(digest("cifar100", &root).unwrap().len(), 64);
 }

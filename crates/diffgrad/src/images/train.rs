@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use candle_core::{D, Device, Tensor};
 use lab::paper::TrialContext;
+use lab::trial::Measure;
 use sd_core::rng::Rng;
 use worlds::classification;
 
@@ -206,8 +207,10 @@ fn summarise(run: &Run<'_>, model: &ResNet, context: &mut TrialContext) -> anyho
             context.row(&format!("{metric}_max"), values.iter().copied().fold(0.0, f64::max))?;
         }
     }
-    let cost = model.cost();
-    context.row("parameters", cost.parameters as f64)?;
+    context.row("parameters", model.cost().parameters as f64)?;
+    if let Some(copy) = classification::altered_copy(run.data, &context.data)? {
+        context.row_full(Measure::new("data_is_altered", 1.0).tag("data", copy))?;
+    }
     Ok(())
 }
 

@@ -55,6 +55,12 @@ impl View<'_> {
         &self.experiment.data[&self.study.data]
     }
 
+    /// The data set's name, or what an altered copy of it must be called.
+    fn data_called(&self) -> String {
+        let altered = self.rows.0.iter().find(|row| row.metric == "data_is_altered");
+        altered.and_then(|row| row.tags.get("data").cloned()).unwrap_or_else(|| format!("`{}`", self.data()))
+    }
+
     fn published(&self, arm: &str) -> Option<f64> {
         published::accuracy(
             self.rule(arm),
@@ -69,10 +75,10 @@ impl View<'_> {
         let study = self.study;
         let images = study.images_per_class.map_or("all".to_owned(), |count| format!("{count} a class"));
         format!(
-            "{} on `{}` at {side}×{side} pixels; training images: {images}; batch {}, {} epochs, learning rate × {} at \
+            "{} on {} at {side}×{side} pixels; training images: {images}; batch {}, {} epochs, learning rate × {} at \
              epoch {}",
             network(study),
-            self.data(),
+            self.data_called(),
             study.batch,
             study.epochs,
             study.drop_factor,

@@ -28,6 +28,10 @@ pub(super) fn explained() -> Vec<(String, String)> {
             "xi_mean, xi_p99",
             "Mean and 99th percentile of the friction coefficient ξ over all parameters and steps of an epoch. `_run`: mean over epochs; `_max`: largest epoch.",
         ),
+        (
+            "data_is_altered",
+            "1 where the data found is an altered copy of the published set, which the captions then name.",
+        ),
         ("parameters", "Scalars in the network's parameters."),
         ("x, loss", "Synthetic study: position and value after each update."),
         ("reaches_global", "1 where the last x is within `reached` of the global minimum."),

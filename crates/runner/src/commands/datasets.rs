@@ -121,7 +121,7 @@ fn verify(names: &[String], root: &Path, hub: &Hub) -> Result<u8> {
 fn line(name: &str, file: &FileReport) -> String {
     let verdict = match &file.verdict {
         Verdict::Pinned => "as pinned".to_owned(),
-        Verdict::Known { title, note } => format!("{title}: {}", note.trim()),
+        Verdict::Known { title, note, .. } => format!("{title}: {}", note.trim()),
         Verdict::Unknown => "keeps the format's rules, but is no file that the manifest knows".to_owned(),
     };
     format!("{name}  {}  {}\n  {verdict}\n", &file.sha256, file.path.display())

@@ -68,11 +68,29 @@ pub fn title(name: &str, root: &Path) -> Result<(String, Option<String>), DataEr
     };
     let Some(manifest) = datasets::manifest(name) else { return Ok((name.to_owned(), None)) };
     for path in files.copy.all() {
-        if let Verdict::Known { title, note } = datasets::judge(manifest, &datasets::sha256_of_file(path)?) {
+        if let Verdict::Known { title, note, .. } =
+            datasets::judge(manifest, &datasets::sha256_of_file(path)?)
+        {
             return Ok((title, Some(note)));
         }
     }
     Ok((manifest.title.clone(), None))
+}
+
+/// What results must be called where the copy that is found has other pixels than the published data set.
+///
+/// # Errors
+/// As [`digest`].
+pub fn altered_copy(name: &str, root: &Path) -> Result<Option<String>, DataError> {
+    let Place::Files(files) = place(name, root, Hub::from_env().ok().as_ref())? else { return Ok(None) };
+    let Some(manifest) = datasets::manifest(name) else { return Ok(None) };
+    for path in files.copy.all() {
+        let verdict = datasets::judge(manifest, &datasets::sha256_of_file(path)?);
+        if let Verdict::Known { title, altered: true, .. } = verdict {
+            return Ok(Some(title));
+        }
+    }
+    Ok(None)
 }
 
 /// The files a real data set would be read from; none for a drawn one.

@@ -40,6 +40,8 @@ pub enum Verdict {
         title: String,
         /// How it differs.
         note: String,
+        /// Whether its pixels are not those of the published data set.
+        altered: bool,
     },
     /// A file the manifest does not know; its content was read and keeps the rules of its format.
     Unknown,
@@ -80,7 +82,9 @@ pub(crate) fn judge(manifest: &Manifest, sha256: &str) -> Verdict {
         return Verdict::Pinned;
     }
     match manifest.also_known.iter().find(|copy| copy.sha256.iter().any(|known| known == sha256)) {
-        Some(copy) => Verdict::Known { title: copy.title.clone(), note: copy.note.clone() },
+        Some(copy) => {
+            Verdict::Known { title: copy.title.clone(), note: copy.note.clone(), altered: copy.altered }
+        }
         None => Verdict::Unknown,
     }
 }

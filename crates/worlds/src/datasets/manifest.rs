@@ -96,6 +96,8 @@ pub struct AlsoKnown {
     pub title: String,
     /// How it differs.
     pub note: String,
+    /// Whether its pixels are not those of the published data set.
+    pub altered: bool,
     /// SHA-256 of its files.
     pub sha256: Vec<String>,
 }

@@ -56,13 +56,14 @@ impl Geometry {
 
 /// Buffers that one thread reuses from band to band.
 struct Scratch<T> {
+    window: Vec<T>,
     columns: Vec<T>,
     outputs: Vec<T>,
 }
 
 impl<T: Real> Scratch<T> {
     fn new() -> Self {
-        Self { columns: Vec::new(), outputs: Vec::new() }
+        Self { window: Vec::new(), columns: Vec::new(), outputs: Vec::new() }
     }
 
     fn resize(&mut self, columns: usize, outputs: usize) {
@@ -98,7 +99,7 @@ fn forward_band<T: Real>(g: &Geometry, band: Band, x: &[T], w: &[T], y: &mut [T]
     }
     scratch.resize(taps * pixels, g.c_out * pixels);
     let columns = &mut scratch.columns[..taps * pixels];
-    im2col(g, band, x, columns);
+    im2col(g, band, x, &mut scratch.window, columns);
     let columns = View::new(columns, taps, pixels);
     if band.images == 1 {
         return product(&mut y[band.row * g.out_w()..], g.pixels(), weights, columns, false);
@@ -161,7 +162,7 @@ fn weight_grad_band<T: Real>(
     let (pixels, taps) = (g.band_pixels(band), g.taps());
     scratch.resize(taps * pixels, g.c_out * pixels);
     let columns = &mut scratch.columns[..taps * pixels];
-    im2col(g, band, x, columns);
+    im2col(g, band, x, &mut scratch.window, columns);
     let columns = View::new(columns, taps, pixels).transposed();
     let outputs = gather(g, band, dy, &mut scratch.outputs);
     product(dw, taps, outputs, columns, true);
@@ -208,80 +209,122 @@ fn input_grad_band<T: Real>(
     let (pixels, taps) = (g.band_pixels(band), g.taps());
     let weights = View::new(w, g.c_out, taps).transposed();
     scratch.resize(taps * pixels, g.c_out * pixels);
-    let Scratch { columns, outputs } = scratch;
+    let Scratch { window, columns, outputs } = scratch;
     let outputs = gather(g, band, dy, outputs);
     if g.pointwise() && band.images == 1 {
         return product(&mut dx[band.row * g.out_w()..], g.pixels(), weights, outputs, false);
     }
     let columns = &mut columns[..taps * pixels];
     product(columns, pixels, weights, outputs, false);
-    col2im(g, band, columns, dx);
+    col2im(g, band, columns, window, dx);
+}
+
+/// The input rows that a band reads, zero-padded on all sides: (images, C, rows, W + 2p). Cut out once, so that the C·U·V rows of
+/// the im2col matrix are then read without a branch.
+struct Window {
+    /// First row, counted in the padded image.
+    top: usize,
+    rows: usize,
+    width: usize,
+}
+
+impl Window {
+    fn new(g: &Geometry, band: Band) -> Self {
+        let rows = (band.rows - 1) * g.stride + g.kh;
+        Self { top: band.row * g.stride, rows, width: g.w + 2 * g.padding }
+    }
+
+    fn len(&self, g: &Geometry, band: Band) -> usize {
+        band.images * g.c_in * self.rows * self.width
+    }
+
+    /// Visits the rows of the window that lie in the image: start in the window's buffer and in the group's images. Each
+    /// holds W elements.
+    fn for_each_row(&self, g: &Geometry, band: Band, mut visit: impl FnMut(usize, usize)) {
+        let first = g.padding.max(self.top);
+        let last = (g.h + g.padding).min(self.top + self.rows);
+        for plane in 0..band.images * g.c_in {
+            for row in first..last {
+                let inner = (plane * self.rows + row - self.top) * self.width + g.padding;
+                visit(inner, (plane * g.h + row - g.padding) * g.w);
+            }
+        }
+    }
+
+    /// Start in the window's buffer of what output row `line` of `image` reads through tap (c·U + u)·V + v.
+    fn source(&self, g: &Geometry, tap: usize, image: usize, line: usize) -> usize {
+        let (v, u, c) = (tap % g.kw, tap / g.kw % g.kh, tap / g.kw / g.kh);
+        ((image * g.c_in + c) * self.rows + line * g.stride + u) * self.width + v
+    }
 }
 
 /// Writes the band's im2col matrix: row (c,u,v), one column an output pixel, images outermost.
-fn im2col<T: Real>(g: &Geometry, band: Band, x: &[T], columns: &mut [T]) {
-    for (tap, row) in columns.chunks_exact_mut(g.band_pixels(band)).enumerate() {
-        for_each_run(g, band, tap, |run| {
-            let target = &mut row[run.pixel..run.pixel + g.out_w()];
-            target[..run.left].fill(T::zero());
-            target[run.right..].fill(T::zero());
-            let target = &mut target[run.left..run.right];
-            if g.stride == 1 {
-                target.copy_from_slice(&x[run.source..run.source + target.len()]);
-            } else {
-                target.iter_mut().zip(x[run.source..].iter().step_by(g.stride)).for_each(|(t, s)| *t = *s);
-            }
-        });
-    }
+fn im2col<T: Real>(g: &Geometry, band: Band, x: &[T], window: &mut Vec<T>, columns: &mut [T]) {
+    let frame = Window::new(g, band);
+    window.clear();
+    window.resize(frame.len(g, band), T::zero());
+    frame.for_each_row(g, band, |inner, outer| {
+        window[inner..inner + g.w].copy_from_slice(&x[outer..outer + g.w])
+    });
+    for_each_line(g, band, |tap, image, line, start| {
+        let source = frame.source(g, tap, image, line);
+        copy_line(&mut columns[start..start + g.out_w()], &window[source..], g.stride);
+    });
 }
 
 /// The transpose of [`im2col`]: adds every element of the matrix to the pixel it was read from.
-fn col2im<T: Real>(g: &Geometry, band: Band, columns: &[T], dx: &mut [T]) {
-    for (tap, row) in columns.chunks_exact(g.band_pixels(band)).enumerate() {
-        for_each_run(g, band, tap, |run| {
-            let values = &row[run.pixel + run.left..run.pixel + run.right];
-            if g.stride == 1 {
-                let target = &mut dx[run.source..run.source + values.len()];
-                target.iter_mut().zip(values).for_each(|(t, v)| *t += *v);
-            } else {
-                dx[run.source..].iter_mut().step_by(g.stride).zip(values).for_each(|(t, v)| *t += *v);
-            }
-        });
-    }
+fn col2im<T: Real>(g: &Geometry, band: Band, columns: &[T], window: &mut Vec<T>, dx: &mut [T]) {
+    let frame = Window::new(g, band);
+    window.clear();
+    window.resize(frame.len(g, band), T::zero());
+    for_each_line(g, band, |tap, image, line, start| {
+        let source = frame.source(g, tap, image, line);
+        add_line(&mut window[source..], &columns[start..start + g.out_w()], g.stride);
+    });
+    frame.for_each_row(g, band, |inner, outer| add_line(&mut dx[outer..], &window[inner..inner + g.w], 1));
 }
 
-/// One output row seen through one tap: outputs `left..right` of the row starting at column `pixel` of the matrix read the
-/// input from `source` on, a stride apart; the others read padding.
-struct Run {
-    pixel: usize,
-    left: usize,
-    right: usize,
-    source: usize,
-}
-
-/// Visits the runs of `tap` = (c·U + u)·V + v in the band, in order of pixels.
-fn for_each_run(g: &Geometry, band: Band, tap: usize, mut visit: impl FnMut(Run)) {
-    let (v, u, c) = (tap % g.kw, tap / g.kw % g.kh, tap / g.kw / g.kh);
-    let (left, right) = valid_range(g.out_w(), g.w, v, g.stride, g.padding);
-    for image in 0..band.images {
-        for line in 0..band.rows {
-            let pixel = (image * band.rows + line) * g.out_w();
-            let y = (band.row + line) * g.stride + u;
-            if y < g.padding || y >= g.h + g.padding || left == right {
-                visit(Run { pixel, left: 0, right: 0, source: 0 });
-                continue;
+/// Visits the output rows of every tap: (tap, image, row, start in the im2col matrix).
+fn for_each_line(g: &Geometry, band: Band, mut visit: impl FnMut(usize, usize, usize, usize)) {
+    let mut start = 0;
+    for tap in 0..g.taps() {
+        for image in 0..band.images {
+            for line in 0..band.rows {
+                visit(tap, image, line, start);
+                start += g.out_w();
             }
-            let plane = (image * g.c_in + c) * g.h + y - g.padding;
-            visit(Run { pixel, left, right, source: plane * g.w + left * g.stride + v - g.padding });
         }
     }
 }
 
-/// Outputs `left..right` of `outputs` whose input `i·stride + tap − padding` lies in `0..inputs`.
-fn valid_range(outputs: usize, inputs: usize, tap: usize, stride: usize, padding: usize) -> (usize, usize) {
-    let left = padding.saturating_sub(tap).div_ceil(stride).min(outputs);
-    let right = (inputs + padding).saturating_sub(tap).div_ceil(stride).min(outputs);
-    (left, right.max(left))
+/// Every `stride`-th element of `source`. Short rows are the common case, and a call to `memcpy` costs more than they do: the
+/// usual widths are copied inline.
+#[inline(always)]
+fn copy_line<T: Real>(target: &mut [T], source: &[T], stride: usize) {
+    fn inline<T: Real, const N: usize>(target: &mut [T], source: &[T]) {
+        let (target, source) = (&mut target[..N], &source[..N]);
+        for i in 0..N {
+            target[i] = source[i];
+        }
+    }
+    match (stride, target.len()) {
+        (1, 4) => inline::<T, 4>(target, source),
+        (1, 8) => inline::<T, 8>(target, source),
+        (1, 16) => inline::<T, 16>(target, source),
+        (1, 32) => inline::<T, 32>(target, source),
+        (1, length) => target.copy_from_slice(&source[..length]),
+        _ => target.iter_mut().zip(source.iter().step_by(stride)).for_each(|(t, s)| *t = *s),
+    }
+}
+
+/// Adds `values` to every `stride`-th element of `target`.
+#[inline(always)]
+fn add_line<T: Real>(target: &mut [T], values: &[T], stride: usize) {
+    if stride == 1 {
+        target[..values.len()].iter_mut().zip(values).for_each(|(t, v)| *t += *v);
+    } else {
+        target.iter_mut().step_by(stride).zip(values).for_each(|(t, v)| *t += *v);
+    }
 }
 
 /// The definition, in the reader's order: what every other path is tested against. Returns (y, dx, dw) for a given dy.
