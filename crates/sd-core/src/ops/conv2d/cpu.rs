@@ -302,9 +302,8 @@ fn for_each_line(g: &Geometry, band: Band, mut visit: impl FnMut(usize, usize, u
 #[inline(always)]
 fn copy_line<T: Real>(target: &mut [T], source: &[T], stride: usize) {
     fn inline<T: Real, const N: usize>(target: &mut [T], source: &[T]) {
-        let (target, source) = (&mut target[..N], &source[..N]);
-        for i in 0..N {
-            target[i] = source[i];
+        if let (Some(target), Some(source)) = (target.first_chunk_mut::<N>(), source.first_chunk::<N>()) {
+            *target = *source;
         }
     }
     match (stride, target.len()) {
