@@ -16,6 +16,9 @@ use crate::published;
 /// The metric that claims are judged on.
 const JUDGED: &str = "test_acc_last5";
 
+/// Curves in one panel that a reader can still tell apart.
+const MOST_CURVES: usize = 6;
+
 struct View<'a> {
     experiment: &'a DiffGradExperiment,
     name: &'a str,
@@ -129,16 +132,23 @@ impl View<'_> {
         }
     }
 
-    /// Pairs worth a difference: every arm against Adam and against the half-step control.
+    /// Pairs worth a difference: every arm against Adam, and every arm with a friction against the half-step control.
     fn pairs(&self) -> Vec<(&str, &str)> {
-        let mut pairs = Vec::new();
-        for rule in [RuleName::Adam, RuleName::HalfStep] {
-            let Some(base) = self.study.arms.iter().find(|arm| self.rule(arm) == rule) else { continue };
+        let against = |base: RuleName| {
             let others =
-                self.study.arms.iter().filter(|arm| *arm != base && self.rule(arm) != RuleName::Adam);
-            pairs.extend(others.map(|arm| (arm.as_str(), base.as_str())));
-        }
-        pairs
+                self.study.arms.iter().filter(move |arm| ![RuleName::Adam, base].contains(&self.rule(arm)));
+            let worth = others.filter(move |arm| base == RuleName::Adam || self.rule(arm).has_friction());
+            worth.filter_map(move |arm| Some((arm.as_str(), self.base(arm, base)?)))
+        };
+        against(RuleName::Adam).chain(against(RuleName::HalfStep)).collect()
+    }
+
+    /// The arm of a rule that `arm` is compared with: the one at its learning rate where there is one, else the first.
+    fn base(&self, arm: &str, rule: RuleName) -> Option<&str> {
+        let rate = |arm: &str| self.experiment.arms[arm].optimiser.lr;
+        let mut candidates = self.study.arms.iter().filter(|candidate| self.rule(candidate) == rule);
+        let first = candidates.clone().next();
+        candidates.find(|candidate| rate(candidate) == rate(arm)).or(first).map(String::as_str)
     }
 
     fn difference(&self, a: &str, b: &str) -> (Vec<f64>, Option<Interval>) {
@@ -225,7 +235,21 @@ impl View<'_> {
                 scatter: false,
             }
         };
-        self.study.arms.iter().map(curve).filter(|series| !series.points.is_empty()).collect()
+        self.drawn().iter().map(curve).filter(|series| !series.points.is_empty()).collect()
+    }
+
+    /// The arms whose curves are drawn: more than six cannot be told apart.
+    fn drawn(&self) -> &[String] {
+        if self.study.arms.len() <= MOST_CURVES { &self.study.arms } else { &self.study.arms[..4] }
+    }
+
+    /// What a caption says where not every arm is drawn.
+    fn drawn_note(&self) -> &'static str {
+        if self.study.arms.len() <= MOST_CURVES {
+            ""
+        } else {
+            " The study's first four arms; `rows.parquet` has all."
+        }
     }
 
     fn curves(&self) -> Figure {
@@ -240,8 +264,9 @@ impl View<'_> {
             title: format!("Training in `{}`", self.name),
             caption: format!(
                 "Mean over seeds with 95 % t-interval; training figures are running means over augmented batches. The learning \
-                 rate falls at epoch {}.",
-                self.study.drop_at
+                 rate falls at epoch {}.{}",
+                self.study.drop_at,
+                self.drawn_note()
             ),
             panels: vec![
                 panel("Training loss", "cross-entropy (nats)", "train_loss"),
@@ -269,9 +294,11 @@ impl View<'_> {
         Some(Figure {
             id: format!("{}_friction", self.name),
             title: format!("The friction coefficient ξ in `{}`", self.name),
-            caption: "Over all parameters and steps of an epoch; mean over seeds with 95 % t-interval. ξ = ½ is Adam at half the \
-                      learning rate, ξ = 1 is Adam."
-                .to_owned(),
+            caption: format!(
+                "Over all parameters and steps of an epoch; mean over seeds with 95 % t-interval. ξ = ½ is Adam at half the \
+                 learning rate, ξ = 1 is Adam.{}",
+                self.drawn_note()
+            ),
             panels: vec![panel("Mean", mean), panel("99th percentile", p99)],
             columns: 2,
         })
