@@ -1,5 +1,5 @@
 //! The runner as a library: the command line over any list of papers. The binary hands it [`PAPERS`]; the example
-//! `own_paper` shows how to hand it one of your own.
+//! `own_paper` hands it one of its own.
 
 mod commands;
 mod output;

@@ -50,19 +50,26 @@ pub(super) fn claim(
 /// Forgets the trials that this process is going to run again.
 pub(super) fn forget(plan: &mut Plan) -> Result<(), RunError> {
     for trial in plan.trials.iter_mut().filter(|trial| trial.mine) {
-        match fs::remove_dir_all(&trial.folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let path = trial.folder.clone();
-                return Err(RunError::Setup(AtomicError {
-                    path,
-                    doing: "remove the finished trial",
-                    source: error,
-                }));
-            }
-            _ => trial.done = None,
-        }
+        remove(&trial.folder, "remove the finished trial")?;
+        trial.done = None;
     }
     Ok(())
+}
+
+/// Removes the checkpoints of finished trials: a trial that was killed between its `DONE` and its end left one.
+pub(super) fn remove_stale_checkpoints(plan: &Plan) -> Result<(), RunError> {
+    let mut finished = plan.trials.iter().filter(|trial| trial.mine && trial.done.is_some());
+    finished.try_for_each(|trial| remove(&trial.folder.join("checkpoint"), "remove an old checkpoint"))
+}
+
+/// Removes a folder, which may be gone already.
+fn remove(folder: &Path, doing: &'static str) -> Result<(), RunError> {
+    match fs::remove_dir_all(folder) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(RunError::Setup(AtomicError { path: folder.to_owned(), doing, source }))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn experiment_text(document: &Document) -> Result<String, RunError> {

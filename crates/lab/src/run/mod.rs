@@ -74,17 +74,20 @@ pub fn reproduce(
     writer: Box<dyn Write + Send>,
 ) -> Result<RunSummary, RunError> {
     let reproduction = paper.open(document)?;
+    let mut plan = plan(&*reproduction, &options.out, options)?;
+    if options.rerun || !plan.todo().is_empty() {
+        // Before anything is written: what is refused leaves nothing behind.
+        reproduction.check_data(&options.data).map_err(RunError::Refused)?;
+    }
     folder::create(&options.out)?;
     let lock = FolderLock::take(&options.out, options.shard)?;
     folder::claim(paper, document, &*reproduction, options)?;
-    let mut plan = plan(&*reproduction, &options.out, options)?;
+    plan.look();
     if options.rerun {
         folder::forget(&mut plan)?;
     }
+    folder::remove_stale_checkpoints(&plan)?;
     let reused = plan.finished();
-    if !plan.todo().is_empty() {
-        reproduction.check_data(&options.data).map_err(RunError::Refused)?;
-    }
     if let Executor::Slurm { sbatch } = &options.executor
         && !plan.todo().is_empty()
     {

@@ -14,7 +14,7 @@ fn a_panic_costs_its_trial_only() {
     assert!(broken.said.contains("the trial panicked: the die is on fire"), "{}", broken.said);
     let log = toy.trial("out", "loaded", 7).join("log.txt");
     assert!(broken.said.contains(&format!("log: {}", log.display())), "{}", broken.said);
-    assert!(fs::read_to_string(log).unwrap().contains("examples/toy.rs"), "the log says where");
+    assert!(fs::read_to_string(log).unwrap().contains("examples/toy/paper.rs"), "the log says where");
     assert!(toy.out("out").join("report.html").exists(), "what was measured is shown");
     assert!(!toy.trial("out", "loaded", 7).join("DONE").exists());
 }

@@ -144,6 +144,19 @@ fn rerun_forgets_what_is_done() {
 type Harm = fn(&std::path::Path);
 
 #[test]
+fn a_checkpoint_that_outlived_its_trial_is_removed() {
+    let toy = Toy::new();
+    toy.done("out", &[]);
+    for folder in toy.trials("out") {
+        // As a kill between `DONE` and the removal of the checkpoint leaves it.
+        fs::create_dir(folder.join("checkpoint")).unwrap();
+        fs::write(folder.join("checkpoint/progress.json"), "{}").unwrap();
+    }
+    assert!(toy.done("out", &[]).said.contains("8 trials done, 0 of them now"));
+    assert_no_leftovers(&toy, "out");
+}
+
+#[test]
 fn a_damaged_trial_is_done_again() {
     let toy = Toy::new();
     toy.done("whole", &[]);

@@ -20,7 +20,7 @@ pub(crate) struct Ended {
 impl Toy {
     pub(crate) fn new() -> Toy {
         let toy = Toy { folder: tempfile::tempdir().unwrap() };
-        fs::write(toy.experiment(), include_str!("../../examples/toy.yaml")).unwrap();
+        fs::write(toy.experiment(), include_str!("../../examples/toy/toy.yaml")).unwrap();
         toy
     }
 

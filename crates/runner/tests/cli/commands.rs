@@ -15,21 +15,21 @@ fn list_says_what_each_paper_needs() {
 #[test]
 fn claims_show_published_numbers_before_and_verdicts_after_a_run() {
     let scratch = Scratch::new();
-    let before = succeed(scratch.coins("claims coins --out out"));
+    let before = succeed(scratch.toy("claims toy --out out"));
     assert!(
-        before.contains("No results in out") && before.contains("published: fair 0.5, loaded 0.7"),
+        before.contains("No results in out") && before.contains("published: fair 3.5, loaded 4"),
         "{before}"
     );
-    succeed(scratch.coins("reproduce coins --out out"));
-    let after = succeed(scratch.coins("claims coins --out out"));
-    assert!(after.contains("SUPPORTED: ours 0.") && after.contains("(n = 3)"), "{after}");
+    succeed(scratch.toy("reproduce toy --out out"));
+    let after = succeed(scratch.toy("claims toy --out out"));
+    assert!(after.contains("SUPPORTED: ours ") && after.contains("(n = 4)"), "{after}");
 }
 
 #[test]
 fn a_dry_run_lists_and_estimates_and_writes_nothing() {
     let scratch = Scratch::new();
-    let said = succeed(scratch.coins("reproduce coins --out out --dry-run"));
-    assert!(said.contains("6 trials, 0 done, 6 to run") && said.contains("tosses/fair seed 7"), "{said}");
+    let said = succeed(scratch.toy("reproduce toy --out out --dry-run"));
+    assert!(said.contains("8 trials, 0 done, 8 to run") && said.contains("table/fair seed 7"), "{said}");
     assert!(!scratch.path("out").exists());
 }
 
@@ -37,16 +37,16 @@ fn a_dry_run_lists_and_estimates_and_writes_nothing() {
 fn results_go_to_the_repository_even_from_a_folder_within() {
     let scratch = Scratch::new();
     fs::create_dir_all(scratch.path("crates/deep")).unwrap();
-    let mut run = scratch.coins("reproduce coins");
+    let mut run = scratch.toy("reproduce toy");
     run.current_dir(scratch.path("crates/deep"));
     succeed(run);
-    assert!(scratch.path("results/coins/quick/report.html").exists());
+    assert!(scratch.path("results/toy/quick/report.html").exists());
 }
 
 #[test]
 fn the_program_works_away_from_the_repository_with_its_built_in_experiments() {
     let (scratch, elsewhere) = (Scratch::new(), tempfile::tempdir().unwrap());
-    let mut run = scratch.coins("reproduce coins --out here");
+    let mut run = scratch.toy("reproduce toy --out here");
     run.current_dir(elsewhere.path());
     succeed(run);
     assert!(elsewhere.path().join("here/report.html").exists());
@@ -55,13 +55,13 @@ fn the_program_works_away_from_the_repository_with_its_built_in_experiments() {
 #[test]
 fn schemas_are_written_compared_and_demanded_of_each_experiment() {
     let scratch = Scratch::new();
-    check(scratch.coins("schema --check"), 2, &["experiments/schema/coins.json", "cargo xtask schema"]);
-    succeed(scratch.coins("schema"));
-    check(scratch.coins("schema --check"), 0, &[]);
-    let schema = fs::read_to_string(scratch.path("experiments/schema/coins.json")).unwrap();
-    assert!(schema.contains("draft-07") && schema.contains("Probability of heads"), "{schema}");
-    scratch.edit("experiments/coins/quick.yaml", "# yaml-language-server", "# language-server");
-    check(scratch.coins("schema --check"), 2, &["quick.yaml:1: expected", "$schema=../schema/coins.json"]);
+    check(scratch.toy("schema --check"), 2, &["experiments/schema/toy.json", "cargo xtask schema"]);
+    succeed(scratch.toy("schema"));
+    check(scratch.toy("schema --check"), 0, &[]);
+    let schema = fs::read_to_string(scratch.path("experiments/schema/toy.json")).unwrap();
+    assert!(schema.contains("draft-07") && schema.contains("turned into a six"), "{schema}");
+    scratch.edit("experiments/toy/quick.yaml", "# yaml-language-server", "# language-server");
+    check(scratch.toy("schema --check"), 2, &["quick.yaml:1: expected", "$schema=../schema/toy.json"]);
 }
 
 #[test]
@@ -83,9 +83,9 @@ fn an_unknown_paper_is_answered_with_the_known_ones() {
 #[test]
 fn a_trial_that_is_not_in_the_experiment_is_refused() {
     let scratch = Scratch::new();
-    let line = "trial experiments/coins/quick.yaml 0123456789abcdef --out out --data data";
-    check(scratch.coins(line), 1, &["0123456789abcdef", "--dry-run"]);
-    check(scratch.coins("trial no.yaml 0123456789abcdef --out out --data data"), 1, &["no.yaml"]);
+    let line = "trial experiments/toy/quick.yaml 0123456789abcdef --out out --data data";
+    check(scratch.toy(line), 1, &["0123456789abcdef", "--dry-run"]);
+    check(scratch.toy("trial no.yaml 0123456789abcdef --out out --data data"), 1, &["no.yaml"]);
     assert_eq!(scratch.files("out"), [""; 0]);
 }
 

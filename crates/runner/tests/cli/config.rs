@@ -1,13 +1,13 @@
 //! Experiment files that are wrong: exit code 2, a message with the place and what to do, and nothing written.
 
-use crate::support::{COINS, Scratch, check};
+use crate::support::{Scratch, check};
 
-const FILE: &str = "experiments/coins/quick.yaml";
+const FILE: &str = "experiments/toy/quick.yaml";
 
 /// Asserts that the experiment is refused with all of `parts`, and that nothing was written.
 #[track_caller]
 fn refused(scratch: &Scratch, more: &str, parts: &[&str]) {
-    let said = check(scratch.coins(&format!("reproduce coins --out out {more}")), 2, parts);
+    let said = check(scratch.toy(&format!("reproduce toy --out out {more}")), 2, parts);
     assert!(said.starts_with("error: "), "{said}");
     assert_eq!(scratch.files("out"), [""; 0], "a refused experiment left something behind");
 }
@@ -20,37 +20,37 @@ fn edited(old: &str, new: &str) -> Scratch {
 
 #[test]
 fn an_unknown_key_is_refused_with_the_nearest_name() {
-    let scratch = edited("    count: 400", "    cuont: 400");
-    refused(&scratch, "", &[&format!("{FILE}:14:5"), "cuont", "did you mean `count`"]);
+    let scratch = edited("    rolls: 200", "    rols: 200");
+    refused(&scratch, "", &[&format!("{FILE}:14:5"), "`rols`", "did you mean `rolls`"]);
 }
 
 #[test]
 fn an_unknown_override_is_refused_with_the_nearest_name() {
-    refused(&Scratch::new(), "-s arms.fair.head=0.4", &["-s arms.fair.head=0.4", "did you mean `heads`"]);
+    refused(&Scratch::new(), "-s arms.fair.laod=0.4", &["-s arms.fair.laod=0.4", "did you mean `load`"]);
 }
 
 #[test]
 fn a_value_of_the_wrong_type_is_refused() {
-    let scratch = edited("count: 400", "count: many");
+    let scratch = edited("rolls: 200", "rolls: many");
     refused(&scratch, "", &[&format!("{FILE}:14:"), "many", "expected"]);
 }
 
 #[test]
 fn a_number_that_is_none_is_refused() {
-    refused(&edited("heads: 0.5", "heads: .nan"), "", &[&format!("{FILE}:9:"), "finite"]);
-    refused(&Scratch::new(), "-s arms.fair.heads=.nan", &["-s arms.fair.heads=.nan", "finite"]);
-    refused(&Scratch::new(), "-s arms.fair.heads=.inf", &["finite"]);
+    refused(&edited("load: 0\n", "load: .nan\n"), "", &[&format!("{FILE}:9:"), "finite"]);
+    refused(&Scratch::new(), "-s arms.fair.load=.nan", &["-s arms.fair.load=.nan", "finite"]);
+    refused(&Scratch::new(), "-s arms.fair.load=.inf", &["finite"]);
 }
 
 #[test]
 fn a_number_out_of_range_is_refused() {
-    refused(&edited("heads: 0.5", "heads: 1.5"), "", &[&format!("{FILE}:9:"), "0 to 1", "1.5"]);
+    refused(&edited("load: 0\n", "load: 1.5\n"), "", &[&format!("{FILE}:9:"), "0 to 1", "1.5"]);
 }
 
 #[test]
 fn a_duplicate_key_is_refused() {
-    let scratch = edited("    count: 400", "    count: 400\n    count: 500");
-    refused(&scratch, "", &[&format!("{FILE}:15:"), "`count`", "second time"]);
+    let scratch = edited("    rolls: 200", "    rolls: 200\n    rolls: 300");
+    refused(&scratch, "", &[&format!("{FILE}:15:"), "`rolls`", "second time"]);
 }
 
 #[test]
@@ -70,17 +70,13 @@ fn alias_bomb() -> String {
 #[test]
 fn a_missing_file_is_named_with_what_there_is() {
     let scratch = Scratch::new();
-    check(
-        scratch.coins("reproduce coins --scale paper --out out"),
-        2,
-        &["experiments/coins/paper.yaml", "quick"],
-    );
+    check(scratch.toy("reproduce toy --scale paper --out out"), 2, &["experiments/toy/paper.yaml", "quick"]);
     assert_eq!(scratch.files("out"), [""; 0]);
 }
 
 #[test]
 fn an_empty_file_and_one_that_is_no_text_are_refused() {
-    for content in [&b""[..], b"- a\n- b\n", b"\xff\xfe\x00", b"paper: [coins\n"] {
+    for content in [&b""[..], b"- a\n- b\n", b"\xff\xfe\x00", b"paper: [toy\n"] {
         let scratch = Scratch::new();
         scratch.write(FILE, content);
         refused(&scratch, "", &[FILE]);
@@ -90,9 +86,9 @@ fn an_empty_file_and_one_that_is_no_text_are_refused() {
 #[test]
 fn a_claim_about_an_arm_that_is_not_there_is_not_silently_dropped() {
     let scratch = Scratch::new();
-    scratch.write(FILE, COINS.replace("a: loaded", "a: laoded"));
-    // `coins` does not check its claims against its arms; the verdict must then say what is missing.
-    check(scratch.coins("reproduce coins --out out"), 0, &[]);
+    scratch.edit(FILE, "a: loaded", "a: laoded");
+    // The toy does not check its claims against its arms; the verdict must then say what is missing.
+    check(scratch.toy("reproduce toy --out out"), 0, &[]);
     let claims = std::fs::read_to_string(scratch.path("out/claims.csv")).unwrap();
     assert!(claims.contains("not_testable") && claims.contains("laoded"), "{claims}");
 }

@@ -23,6 +23,7 @@ fn parquet(scratch: &Scratch, content: &[u8]) {
 fn an_absent_data_set_names_the_two_ways_to_get_it_and_is_not_replaced() {
     let scratch = Scratch::new();
     refused(&scratch, 2, &["`cifar10` is not here", "cargo xtask datasets fetch cifar10", "--data DIR"]);
+    assert!(!scratch.path("out").exists(), "a refused run left something behind");
 }
 
 #[test]

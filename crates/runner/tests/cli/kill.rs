@@ -1,4 +1,5 @@
-//! Killed at any moment and started again, a run ends where it would have ended: byte for byte, for one job and for two.
+//! Killed at any moment and started again, a run ends where it would have ended: byte for byte, whatever the number of
+//! jobs and threads.
 
 use std::fs;
 use std::path::Path;
@@ -35,40 +36,31 @@ fn killed_after(mut run: Command, delay: Duration) -> bool {
     running
 }
 
-/// Kills runs of `line` [`KILLS`] times at seeded moments, each on what the one before left, then lets one end, and holds
-/// its results against an uninterrupted run's. A folder in which everything is done is put aside and a new one begun.
-fn survives_kills(scratch: &Scratch, command: impl Fn(&Scratch, &str) -> Command, line: &str, seed: u64) {
+/// Kills runs [`KILLS`] times at seeded moments, each on what the one before left, lets one end now and then, and holds its
+/// results against an uninterrupted run's. A folder in which everything is done is put aside and a new one begun.
+///
+/// The bench's own tests do the same with trials that keep checkpoints; here it is the program that people run.
+#[test]
+fn twenty_kills_change_nothing_in_a_tiny_diffgrad() {
+    let (scratch, line) = (Scratch::new(), tiny_diffgrad());
     let start = Instant::now();
-    succeed(command(scratch, &format!("{line} --out whole --jobs 1")));
+    succeed(scratch.runner(&format!("{line} --out whole --jobs 1 --threads 1")));
     let whole = start.elapsed();
     let wanted = results(&scratch.path("whole"));
     assert!(wanted.len() >= 3, "rows, claims and at least one table");
-    let mut rng = Rng::new(seed, "kill moments", 0);
+    let mut rng = Rng::new(2, "kill moments", 0);
     let (mut kills, mut folders) = (0, 0);
     while kills < KILLS {
         let out = format!("killed{folders}");
-        let again = format!("{line} --out {out} --jobs {}", 1 + folders % 2);
+        let (jobs, threads) = (1 + folders % 2, 2 - folders % 2);
+        let again = format!("{line} --out {out} --jobs {jobs} --threads {threads}");
         // A share of the whole run, so that some moments fall into the first trial and some into the report.
-        let delay = whole.mul_f64(rng.uniform() * 0.7);
-        if killed_after(command(scratch, &again), delay) {
-            kills += 1;
-        }
+        kills += u64::from(killed_after(scratch.runner(&again), whole.mul_f64(rng.uniform() * 0.7)));
         if kills == KILLS || rng.below(4) == 0 {
-            succeed(command(scratch, &again));
+            succeed(scratch.runner(&again));
             assert!(results(&scratch.path(&out)) == wanted, "{out} differs from the uninterrupted run");
             folders += 1;
         }
     }
-    assert!(folders >= 2, "both numbers of jobs were tried");
-}
-
-#[test]
-fn twenty_kills_change_nothing_in_an_experiment_of_short_trials() {
-    let line = "reproduce coins -s studies.tosses.milliseconds=30 -s seeds=6";
-    survives_kills(&Scratch::new(), Scratch::coins, line, 1);
-}
-
-#[test]
-fn twenty_kills_change_nothing_in_a_tiny_diffgrad() {
-    survives_kills(&Scratch::new(), Scratch::runner, &tiny_diffgrad(), 2);
+    assert!(folders >= 2, "both numbers of jobs and of threads were tried");
 }

@@ -9,16 +9,16 @@ const HEADER: &str = "id,says,source,published,ours,ci_low,ci_high,n,verdict,not
 #[test]
 fn a_run_leaves_the_promised_files() {
     let scratch = Scratch::new();
-    succeed(scratch.coins("reproduce coins --out out"));
+    succeed(scratch.toy("reproduce toy --out out"));
     let there = scratch.files("out");
     for wanted in [
         "run.json",
         "claims.csv",
         "rows.parquet",
         "report.html",
-        "tables/coins.csv",
-        "tables/coins.md",
-        "figures/coins.svg",
+        "tables/means.csv",
+        "tables/means.md",
+        "figures/means.svg",
     ] {
         assert!(there.iter().any(|name| name == wanted), "{wanted} is not among {there:?}");
     }
@@ -27,50 +27,50 @@ fn a_run_leaves_the_promised_files() {
     assert!(claims.contains("supported"), "{claims}");
     let run: serde_json::Value =
         serde_json::from_slice(&fs::read(scratch.path("out/run.json")).unwrap()).unwrap();
-    assert_eq!(run["paper"], "coins");
-    assert_eq!(run["config"]["studies"]["tosses"]["milliseconds"], 0, "defaults are written out");
+    assert_eq!(run["paper"], "toy");
+    assert_eq!(run["config"]["studies"]["table"]["pause_ms"], 0, "defaults are written out");
 }
 
 #[test]
 fn the_report_needs_nothing_but_itself() {
     let scratch = Scratch::new();
-    succeed(scratch.coins("reproduce coins --out out"));
+    succeed(scratch.toy("reproduce toy --out out"));
     let page = fs::read_to_string(scratch.path("out/report.html")).unwrap();
     for outside in ["src=\"http", "src=\"//", "<link", "@import", "url(http"] {
         assert!(!page.contains(outside), "report.html refers to something outside itself: {outside}");
     }
-    assert!(page.contains("viewport") && page.contains("On the tossing of coins"));
+    assert!(page.contains("viewport") && page.contains("A loaded die shows more"));
 }
 
 #[test]
 fn the_report_is_written_again_without_running() {
     let scratch = Scratch::new();
-    succeed(scratch.coins("reproduce coins --out out"));
+    succeed(scratch.toy("reproduce toy --out out"));
     let read = |name: &str| fs::read(scratch.path("out").join(name)).unwrap();
-    let before = (read("claims.csv"), read("tables/coins.csv"), read("rows.parquet"));
+    let before = (read("claims.csv"), read("tables/means.csv"), read("rows.parquet"));
     fs::remove_dir_all(scratch.path("out/trials")).unwrap();
     fs::remove_file(scratch.path("out/report.html")).unwrap();
-    succeed(scratch.coins("report coins --out out"));
-    assert_eq!(before, (read("claims.csv"), read("tables/coins.csv"), read("rows.parquet")));
+    succeed(scratch.toy("report toy --out out"));
+    assert_eq!(before, (read("claims.csv"), read("tables/means.csv"), read("rows.parquet")));
     assert!(scratch.path("out/report.html").exists());
 }
 
 #[test]
 fn rows_that_are_cut_off_or_something_else_are_refused() {
     let scratch = Scratch::new();
-    succeed(scratch.coins("reproduce coins --out out"));
+    succeed(scratch.toy("reproduce toy --out out"));
     let whole = fs::read(scratch.path("out/rows.parquet")).unwrap();
     let wrong = [&whole[..whole.len() / 2], &whole[..3], b"id,says\nC1,x\n", b""];
     for content in wrong {
         scratch.write("out/rows.parquet", content);
-        check(scratch.coins("claims coins --out out"), 2, &["out/rows.parquet", "expected"]);
-        let report = scratch.coins("report coins --out out").output().unwrap();
+        check(scratch.toy("claims toy --out out"), 2, &["out/rows.parquet", "expected"]);
+        let report = scratch.toy("report toy --out out").output().unwrap();
         assert!(!report.status.success() && String::from_utf8_lossy(&report.stderr).contains("rows.parquet"));
     }
 }
 
 #[test]
 fn a_report_of_nothing_says_what_to_run_first() {
-    let said = check(Scratch::new().coins("report coins --out out"), 1, &["out/rows.parquet"]);
+    let said = check(Scratch::new().toy("report toy --out out"), 1, &["out/rows.parquet"]);
     assert!(!said.contains("panicked"), "{said}");
 }

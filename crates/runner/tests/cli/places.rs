@@ -9,8 +9,8 @@ use crate::support::{Scratch, check, succeed};
 #[test]
 fn a_gpu_that_is_not_there_is_an_error_and_starts_nothing() {
     let scratch = Scratch::new();
-    for paper in ["reproduce coins", "reproduce coins --dry-run"] {
-        let run = scratch.coins(&format!("{paper} --out out --device cuda"));
+    for paper in ["reproduce toy", "reproduce toy --dry-run"] {
+        let run = scratch.toy(&format!("{paper} --out out --device cuda"));
         check(run, 2, &["--device cuda:0", "no CUDA", "leave --device out"]);
     }
     assert_eq!(scratch.files("out"), [""; 0]);
@@ -20,7 +20,7 @@ fn a_gpu_that_is_not_there_is_an_error_and_starts_nothing() {
 fn an_output_folder_below_a_file_is_refused() {
     let scratch = Scratch::new();
     scratch.write("file", "in the way");
-    check(scratch.coins("reproduce coins --out file/out"), 2, &["file: ", "give another folder with --out"]);
+    check(scratch.toy("reproduce toy --out file/out"), 2, &["file: ", "give another folder with --out"]);
     assert_eq!(fs::read_to_string(scratch.path("file")).unwrap(), "in the way");
 }
 
@@ -28,7 +28,7 @@ fn an_output_folder_below_a_file_is_refused() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_folder_that_cannot_be_made_is_refused() {
-    check(Scratch::new().coins("reproduce coins --out /proc/difflab"), 2, &["/proc/difflab"]);
+    check(Scratch::new().toy("reproduce toy --out /proc/difflab"), 2, &["/proc/difflab"]);
 }
 
 /// As an ordinary user: the permissions of a folder bind no administrator.
@@ -40,7 +40,7 @@ fn a_read_only_folder_is_refused_and_left_as_it_is() {
     fs::create_dir(scratch.path("out")).unwrap();
     fs::set_permissions(scratch.path("out"), fs::Permissions::from_mode(0o555)).unwrap();
     let bound = fs::write(scratch.path("out/probe"), "").is_err();
-    let run = scratch.coins("reproduce coins --out out");
+    let run = scratch.toy("reproduce toy --out out");
     match bound {
         true => drop(check(run, 2, &["out", "ermission denied"])),
         false => drop(succeed(run)),
@@ -63,7 +63,7 @@ fn with_room_for(kib: u32, command: &Command) -> Command {
 #[cfg(unix)]
 fn a_disk_that_takes_nothing_is_refused_before_anything_runs() {
     let scratch = Scratch::new();
-    let run = with_room_for(0, &scratch.coins("reproduce coins --out out"));
+    let run = with_room_for(0, &scratch.toy("reproduce toy --out out"));
     check(run, 2, &["out"]);
     assert_whole(&scratch, "out");
 }
@@ -72,11 +72,11 @@ fn a_disk_that_takes_nothing_is_refused_before_anything_runs() {
 #[cfg(unix)]
 fn a_disk_that_fills_up_leaves_only_whole_files_and_a_run_that_goes_on() {
     let scratch = Scratch::new();
-    let line = "reproduce coins --out out -s seeds=60";
-    check(with_room_for(4, &scratch.coins(line)), 1, &["out"]);
+    let line = "reproduce toy --out out -s seeds=60";
+    check(with_room_for(4, &scratch.toy(line)), 1, &["out"]);
     assert_whole(&scratch, "out");
-    succeed(scratch.coins(line));
-    succeed(scratch.coins("reproduce coins --out other -s seeds=60"));
+    succeed(scratch.toy(line));
+    succeed(scratch.toy("reproduce toy --out other -s seeds=60"));
     let read = |folder: &str| fs::read(scratch.path(folder).join("rows.parquet")).unwrap();
     assert_eq!(read("out"), read("other"));
 }
@@ -96,11 +96,11 @@ fn assert_whole(scratch: &Scratch, folder: &str) {
 #[test]
 fn a_full_standard_output_is_an_error_and_a_closed_one_is_none() {
     let scratch = Scratch::new();
-    let mut full = scratch.coins("list");
+    let mut full = scratch.toy("list");
     full.stdout(fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
     check(full, 2, &["error"]);
     let mut closed = Command::new("bash");
-    let program = scratch.coins("list");
+    let program = scratch.toy("list");
     closed.args(["-c", "set -o pipefail; \"$0\" list | true"]).arg(program.get_program());
     check(closed, 0, &[]);
 }

@@ -6,6 +6,12 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+/// The toy's experiment, its first line as the schemas demand it.
+const TOY: &str = concat!(
+    "# yaml-language-server: $schema=../schema/toy.json\n",
+    include_str!("../../../lab/examples/toy/toy.yaml")
+);
+
 /// A folder that looks like the repository: `Cargo.toml` and the experiment files of both papers.
 pub(crate) struct Scratch {
     folder: TempDir,
@@ -15,7 +21,7 @@ impl Scratch {
     pub(crate) fn new() -> Self {
         let scratch = Self { folder: tempfile::tempdir().unwrap() };
         scratch.write("Cargo.toml", "[workspace]\n");
-        scratch.write("experiments/coins/quick.yaml", COINS);
+        scratch.write("experiments/toy/quick.yaml", TOY);
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/diffgrad");
         for scale in ["quick", "standard", "paper"] {
             let name = format!("{scale}.yaml");
@@ -47,8 +53,8 @@ impl Scratch {
         self.command(Path::new(env!("CARGO_BIN_EXE_runner")), line)
     }
 
-    /// The program with the example's paper `coins`, whose trials can be told to take time or to go wrong.
-    pub(crate) fn coins(&self, line: &str) -> Command {
+    /// The program with the example's paper `toy`, whose trials can be told to take time or to go wrong.
+    pub(crate) fn toy(&self, line: &str) -> Command {
         self.command(&example(), line)
     }
 
@@ -79,29 +85,6 @@ pub(crate) fn tiny_diffgrad() -> String {
     let overrides = include_str!("../tiny.txt").lines().filter(|line| !line.starts_with('#'));
     overrides.fold("reproduce diffgrad".to_owned(), |line, change| format!("{line} -s {change}"))
 }
-
-pub(crate) const COINS: &str = "\
-# yaml-language-server: $schema=../schema/coins.json
-paper: coins
-scale: quick
-about: Two coins, tossed.
-seed: 7
-seeds: 3
-arms:
-  fair:
-    heads: 0.5
-  loaded:
-    heads: 0.7
-studies:
-  tosses:
-    count: 400
-claims:
-  - id: C1
-    says: The loaded coin shows heads more often than the fair one
-    source: {where: Table I, version: of our own making, seen: in-text}
-    published: {loaded: 0.7, fair: 0.5}
-    test: {paired: {metric: heads, a: loaded, b: fair}, expect: \"> 0\"}
-";
 
 fn walk(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
