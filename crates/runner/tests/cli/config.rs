@@ -37,9 +37,9 @@ fn a_value_of_the_wrong_type_is_refused() {
 
 #[test]
 fn a_number_that_is_none_is_refused() {
-    refused(&edited("load: 0\n", "load: .nan\n"), "", &[&format!("{FILE}:9:"), "finite"]);
-    refused(&Scratch::new(), "-s arms.fair.load=.nan", &["-s arms.fair.load=.nan", "finite"]);
-    refused(&Scratch::new(), "-s arms.fair.load=.inf", &["finite"]);
+    refused(&edited("load: 0\n", "load: .nan\n"), "", &[&format!("{FILE}:9:"), "0 to 1"]);
+    refused(&Scratch::new(), "-s arms.fair.load=.nan", &["-s arms.fair.load=.nan", "`NaN`"]);
+    refused(&Scratch::new(), "-s arms.fair.load=.inf", &["0 to 1"]);
 }
 
 #[test]
