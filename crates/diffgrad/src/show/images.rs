@@ -35,7 +35,9 @@ pub(super) fn show(
 ) {
     let view = View { experiment, name, study, rows };
     shown.tables.push(view.accuracies());
-    shown.tables.push(view.differences_table());
+    if !view.pairs().is_empty() {
+        shown.tables.push(view.differences_table());
+    }
     shown.figures.push(view.estimates());
     shown.figures.push(view.curves());
     shown.figures.extend(view.friction());
@@ -185,6 +187,21 @@ impl View<'_> {
         }
     }
 
+    /// One line of the table over all studies: a against b.
+    fn against(&self, a: &str, b: &str) -> Vec<Cell> {
+        let (differences, interval) = self.difference(a, b);
+        let mut line = vec![
+            Cell::from(self.name),
+            Cell::Number(self.study.batch as f64, 0),
+            Cell::from(self.label(a)),
+            Cell::from(self.label(b)),
+            Cell::Number(differences.len() as f64, 0),
+        ];
+        line.extend(interval_cells(interval, 2));
+        line.push(Cell::number(self.margin(a, b), 2));
+        line
+    }
+
     fn estimates(&self) -> Figure {
         let accuracy = |arm: &String| {
             let samples = self.values(JUDGED, arm);
@@ -201,7 +218,11 @@ impl View<'_> {
             content: Content::Intervals(estimates.into_iter().flatten().collect()),
         };
         let accuracies = self.study.arms.iter().map(accuracy).collect();
-        let differences = self.pairs().into_iter().map(difference).collect();
+        let mut panels = vec![panel("Test accuracy", "% top-1", accuracies)];
+        if !self.pairs().is_empty() {
+            let differences = self.pairs().into_iter().map(difference).collect();
+            panels.push(panel("Paired over seeds", "points", differences));
+        }
         Figure {
             id: format!("{}_estimates", self.name),
             title: format!("Test accuracy and paired differences in `{}`", self.name),
@@ -210,10 +231,7 @@ impl View<'_> {
                  difference (ResNet50, 100 epochs), where the paper has this data set and batch size.",
                 self.setting()
             ),
-            panels: vec![
-                panel("Test accuracy", "% top-1", accuracies),
-                panel("Paired over seeds", "points", differences),
-            ],
+            panels,
             columns: 1,
         }
     }
@@ -343,28 +361,18 @@ pub(super) fn across(experiment: &DiffGradExperiment, rows: &[Row], shown: &mut 
     if studies.len() < 2 {
         return;
     }
-    let line = |(name, study): (&String, &ImageStudy)| {
+    let lines = |(name, study): (&String, &ImageStudy)| -> Vec<Vec<Cell>> {
         let rows = Rows::of(rows, name);
         let view = View { experiment, name, study, rows: &rows };
-        let arm = |rule| study.arms.iter().find(|arm| view.rule(arm) == rule);
-        let (a, b) = (arm(RuleName::DiffGrad)?, arm(RuleName::Adam)?);
-        let (differences, interval) = view.difference(a, b);
-        let mut line = vec![
-            Cell::from(name.as_str()),
-            Cell::from(view.data()),
-            Cell::Number(study.batch as f64, 0),
-            Cell::Number(differences.len() as f64, 0),
-        ];
-        line.extend(interval_cells(interval, 2));
-        line.push(Cell::number(view.margin(a, b), 2));
-        Some(line)
+        let arms = study.arms.iter().filter(|arm| view.rule(arm) == RuleName::DiffGrad);
+        arms.filter_map(|arm| Some(view.against(arm, view.base(arm, RuleName::Adam)?))).collect()
     };
     shown.tables.push(Table {
         id: "diffgrad_against_adam".to_owned(),
         title: "diffGrad against Adam over all studies".to_owned(),
         caption: "Difference in points of test_acc_last5, paired over seeds, with 95 % t-interval."
             .to_owned(),
-        columns: columns(&["study", "data", "batch", "n", "difference", "ci_low", "ci_high", "published"]),
-        rows: studies.into_iter().filter_map(line).collect(),
+        columns: columns(&["study", "batch", "a", "b", "n", "difference", "ci_low", "ci_high", "published"]),
+        rows: studies.into_iter().flat_map(lines).collect(),
     });
 }

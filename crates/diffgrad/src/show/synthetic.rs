@@ -31,6 +31,7 @@ pub(super) fn show(
     shown.tables.push(end_points(experiment, name, study, rows));
     shown.tables.push(fragility(experiment, name, study, rows));
     shown.tables.push(swing(experiment, name, study, rows));
+    shown.figures.push(graphs(name, study));
     shown.figures.push(descents(experiment, name, study, rows));
     shown.figures.push(sweeps(experiment, name, study, rows));
 }
@@ -165,39 +166,47 @@ fn axis(label: &str) -> Axis {
     Axis { label: label.to_owned(), ..Axis::default() }
 }
 
-/// Figure 4 of the paper: function, loss and x for each function.
+/// The three functions (panels a, d and g of figure 4).
+fn graphs(name: &str, study: &SyntheticStudy) -> Figure {
+    let graph = |function: &Function| Series {
+        label: function.name().to_uppercase(),
+        points: (0..=400).map(|i| f64::from(i) / 200.0 - 1.0).map(|x| (x, function.value(x))).collect(),
+        ..Series::default()
+    };
+    let y = Axis { label: "F(x)".to_owned(), range: Some((0.0, 1.5)), log: false };
+    let content = Content::Lines(study.functions.iter().map(graph).collect());
+    Figure {
+        id: format!("{name}_functions"),
+        title: "The three functions (figure 4 a, d, g of the paper)".to_owned(),
+        caption: "Global minima: F1 at −0.3, F2 at −0.643, F3 at 0. F2 leaves the frame to the left of −0.9 and to the right \
+                  of 0.8."
+            .to_owned(),
+        panels: vec![Panel { title: "F1, F2, F3".to_owned(), x: axis("x"), y, content }],
+        columns: 1,
+    }
+}
+
+/// Loss and x over the iterations (the other panels of figure 4).
 fn descents(experiment: &DiffGradExperiment, name: &str, study: &SyntheticStudy, rows: &Rows<'_>) -> Figure {
     let panels = study.functions.iter().flat_map(|function| {
         let upper = function.name().to_uppercase();
-        let shape = (0..=400).map(|i| f64::from(i) / 200.0 - 1.0).map(|x| (x, function.value(x))).collect();
-        let graph = vec![Series { label: upper.clone(), points: shape, ..Series::default() }];
-        let panel = |title: String, x: &str, y: &str, series| Panel {
-            title,
-            x: axis(x),
-            y: axis(y),
-            content: Content::Lines(series),
-        };
-        [
-            panel(upper.clone(), "x", "F(x)", graph),
-            panel(
-                format!("{upper}: loss"),
-                "iteration",
-                "F(x)",
-                series(experiment, study, rows, "loss", *function),
-            ),
-            panel(format!("{upper}: x"), "iteration", "x", series(experiment, study, rows, "x", *function)),
-        ]
+        [("loss", "F(x)"), ("x", "x")].map(|(metric, label)| Panel {
+            title: format!("{upper}: {metric}"),
+            x: axis("iteration"),
+            y: axis(label),
+            content: Content::Lines(series(experiment, study, rows, metric, *function)),
+        })
     });
     Figure {
         id: format!("{name}_descents"),
-        title: "The three functions, and how they are descended (figure 4 of the paper)".to_owned(),
+        title: "How they are descended (figure 4 b, c, e, f, h, i of the paper)".to_owned(),
         caption: format!(
             "From x₀ = {} at learning rate {}, β₁ = {}; deterministic, so there is no interval. The control ξ = ½ is not in \
              the paper.",
             study.start, study.lr, study.beta1
         ),
         panels: panels.collect(),
-        columns: 3,
+        columns: 2,
     }
 }
 

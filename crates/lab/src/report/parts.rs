@@ -83,7 +83,7 @@ fn published(claim: &Claim) -> Markup {
     html! {
         @if numbers.is_empty() { span.quiet { "no number" } }
         @else {
-            dl.pairs { @for (name, value) in numbers { dt { (name) } dd { (value) } } }
+            dl.pairs { @for (name, value) in numbers { dt { (name.replace('_', " ")) } dd { (value) } } }
             @if let Some(unit) = &claim.unit { span.n { (unit) } }
         }
     }
@@ -143,11 +143,7 @@ pub(super) fn figures(figures: &[Figure]) -> Result<Markup, ReportError> {
     let mut all = Vec::new();
     for figure in figures {
         let panels = render_panels(figure)?;
-        let class = match figure.columns {
-            _ if panels.len() == 1 => "panels one",
-            1 | 2 => "panels",
-            _ => "panels three",
-        };
+        let class = if panels.len() == 1 { "panels one" } else { "panels" };
         all.push(html! {
             figure id={ "figure-" (figure.id) } {
                 h3 { (marked(&figure.title)) }
