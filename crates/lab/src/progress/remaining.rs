@@ -48,11 +48,29 @@ impl Remaining {
         let under_way = |cost: &Cost| (cost.expected * cost.fraction, spent(cost));
         let seen = self.costs.values().filter(|cost| cost.fraction > 0.0).map(under_way);
         let (expected, real) = seen.fold(self.finished, |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        let left: f64 = self.costs.values().map(|cost| cost.expected * (1.0 - cost.fraction)).sum();
+        let left = self.costs.values().map(|cost| cost.expected * (1.0 - cost.fraction));
+        // Not `sum`: that of nothing is -0, and is shown so.
+        let left = left.fold(0.0, |sum, one| sum + one);
         (expected > 0.0).then(|| real / expected * left / self.jobs.min(self.costs.len().max(1) as f64))
     }
 }
 
 fn spent(cost: &Cost) -> f64 {
     cost.started.map_or(0.0, |since| since.elapsed().as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_known_before_the_first_trial_and_nothing_is_left_after_the_last() {
+        let mut remaining = Remaining::new([(0, 1.0), (1, 1.0)].into_iter(), 2);
+        assert_eq!(remaining.seconds(), None);
+        [0, 1].into_iter().for_each(|at| remaining.started(at));
+        remaining.ended(0);
+        assert!(remaining.seconds().is_some_and(|left| left >= 0.0));
+        remaining.ended(1);
+        assert_eq!(remaining.seconds().map(|left| left.to_string()), Some("0".to_owned()), "not -0");
+    }
 }
