@@ -3,6 +3,7 @@
 //! candle's `Tensor` is the currency. What candle differentiates wrongly, not at all or slowly is done here instead, as
 //! `CustomOp`s with a tested backward. The engine knows no paper, no YAML and no experiment.
 
+pub mod cuda;
 pub mod nn;
 pub mod ops;
 pub mod rng;
