@@ -30,9 +30,17 @@ pub(crate) fn runner() -> Result<PathBuf> {
 
 /// `<target>/release/runner`, given `<target>/debug/xtask`: holds whatever the target folder is called and wherever it is.
 fn beside(xtask: &Path) -> Result<PathBuf> {
-    let target = xtask.parent().and_then(Path::parent);
-    let target = target.with_context(|| format!("{} lies in no target folder", xtask.display()))?;
-    Ok(target.join("release").join(format!("runner{}", env::consts::EXE_SUFFIX)))
+    Ok(target_around(xtask)?.join("release").join(format!("runner{}", env::consts::EXE_SUFFIX)))
+}
+
+/// The target folder that this program was built into.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    target_around(&env::current_exe().context("where xtask itself lies")?)
+}
+
+fn target_around(xtask: &Path) -> Result<PathBuf> {
+    let target = xtask.parent().and_then(Path::parent).map(Path::to_owned);
+    target.with_context(|| format!("{} lies in no target folder", xtask.display()))
 }
 
 /// Cargo's own progress goes to standard error, so standard output stays the runner's.
@@ -43,7 +51,7 @@ fn cargo_build(root: &Path) -> Command {
 }
 
 /// `cargo run` says where this package lies now; the path from when it was compiled serves a binary started by hand.
-fn repository_root() -> PathBuf {
+pub(crate) fn repository_root() -> PathBuf {
     let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     Path::new(&package).join("..")
 }

@@ -7,10 +7,12 @@
 
 mod bench;
 mod chores;
+mod gpu;
 mod reproduce;
 
 pub use bench::{Bench, BenchDevice};
 pub use chores::{Claims, Datasets, DatasetsAction, Report, Schema, Trial};
+pub use gpu::{Cuda, CudaAction, CudaBuild, Gpu, GpuAction, GpuVerify};
 pub use reproduce::{Device, Executor, Overrides, Progress, Reproduce, Scale, Shard};
 
 use clap::{Parser, Subcommand};
@@ -74,6 +76,12 @@ pub enum Command {
     /// Time the operations that training lives on, as CSV.
     #[command(after_help = bench::EXAMPLES)]
     Bench(Bench),
+    /// Say which kernels have been verified on a GPU, or verify them on the one at hand.
+    #[command(after_help = gpu::GPU_EXAMPLES)]
+    Gpu(Gpu),
+    /// Make what a build with CUDA needs, and build it.
+    #[command(after_help = gpu::CUDA_EXAMPLES)]
+    Cuda(Cuda),
     /// Run one trial of an experiment (what the executors start).
     #[command(hide = true)]
     Trial(Trial),

@@ -98,6 +98,22 @@ fn the_chores_are_read() {
 }
 
 #[test]
+fn the_commands_about_gpus_are_read() {
+    let verify = GpuVerify { only: "conv".into(), gpu: 1, reps: 30, no_sanitizer: true, cases_only: false };
+    let line = "gpu verify --only conv --gpu 1 --reps 30 --no-sanitizer";
+    assert_eq!(parse(line).unwrap(), Command::Gpu(Gpu { action: GpuAction::Verify(verify) }));
+    assert_eq!(parse("gpu status").unwrap(), Command::Gpu(Gpu { action: GpuAction::Status }));
+    let setup = CudaAction::Setup { nvrtc_only: true };
+    assert_eq!(parse("cuda setup --nvrtc-only").unwrap(), Command::Cuda(Cuda { action: setup }));
+    let build = CudaAction::Build(CudaBuild { release: true, compute_cap: 80 });
+    assert_eq!(
+        parse("cuda build --release --compute-cap 80").unwrap(),
+        Command::Cuda(Cuda { action: build })
+    );
+    assert!(refused("cuda build --compute-cap 9.0").contains("such as 80 or 90"));
+}
+
+#[test]
 fn the_child_command_of_the_executors_is_read() {
     let line = "trial o/experiment.yaml 0123456789abcdef --out o --data d --device cuda:1 --threads 2";
     let Command::Trial(trial) = parse(line).unwrap() else { unreachable!() };
@@ -117,6 +133,8 @@ fn help_shows_every_command_but_the_hidden_one_and_the_exit_codes() {
         "schema",
         "datasets",
         "bench",
+        "gpu",
+        "cuda",
         "Exit codes: 0",
         "cargo xtask",
     ] {

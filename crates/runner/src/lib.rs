@@ -43,6 +43,8 @@ fn obey(papers: &[Entry], command: Command) -> anyhow::Result<u8> {
         Command::Schema(typed) => commands::schema::run(papers, typed),
         Command::Datasets(typed) => commands::datasets::run(&typed),
         Command::Bench(typed) => commands::bench::run(&typed),
+        Command::Gpu(typed) => commands::gpu::run(&typed),
+        Command::Cuda(_) => anyhow::bail!("`cuda` is done by xtask: type `cargo xtask cuda …` inside the repository"),
         Command::Trial(typed) => commands::trial::run(papers, typed),
     }
 }

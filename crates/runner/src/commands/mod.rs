@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod claims;
 pub(crate) mod datasets;
+pub(crate) mod gpu;
 pub(crate) mod list;
 pub(crate) mod report;
 pub(crate) mod reproduce;

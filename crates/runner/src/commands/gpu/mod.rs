@@ -1,0 +1,119 @@
+//! `gpu`: which kernels are verified on a GPU as they stand, and the verification itself.
+
+mod ledger;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use cli::GpuAction;
+use sd_core::cuda::{Source, digest};
+
+use crate::output::{columns, print};
+use crate::places;
+use ledger::Entry;
+
+/// Says or verifies.
+pub(crate) fn run(typed: &cli::Gpu) -> Result<u8> {
+    match &typed.action {
+        GpuAction::Status => status(),
+        GpuAction::Verify(typed) => verify(typed),
+    }
+}
+
+/// Every kernel file of the workspace.
+pub(crate) fn sources() -> Vec<&'static Source> {
+    sd_core::cuda::sources()
+}
+
+fn ledger_path() -> Result<PathBuf> {
+    let root =
+        places::repository().context("the ledger belongs to the repository\n  help: run this inside it")?;
+    Ok(root.join("results/gpu/ledger.csv"))
+}
+
+fn status() -> Result<u8> {
+    print(&report(&sources(), &ledger::read(&ledger_path()?)?))?;
+    Ok(cli::exit::DONE)
+}
+
+/// A line for each kernel file, and the sum of them.
+fn report(sources: &[&Source], entries: &[Entry]) -> String {
+    let found = |source: &&Source| ledger::find(entries, source.path, &digest(source));
+    let rows: Vec<Vec<String>> =
+        sources.iter().map(|source| vec![source.path.to_owned(), verdict(found(source))]).collect();
+    let missing = sources.iter().filter(|source| found(source).is_none()).count();
+    let sum = match (missing, sources.len()) {
+        (0, all) => format!("All {all} kernel files are verified on a GPU as they stand."),
+        (missing, all) => format!("{missing} of {all} kernel files are not verified on a GPU as they stand."),
+    };
+    columns(&rows) + &sum + "\n"
+}
+
+fn verdict(entry: Option<&Entry>) -> String {
+    let Some(entry) = entry else { return "not verified on a GPU".to_owned() };
+    let speed = entry.speed.map_or_else(String::new, |speed| {
+        format!("; {:.1} {}, {:.0} % of the roof", speed.achieved, speed.unit.name(), 100.0 * speed.share)
+    });
+    format!(
+        "verified on {}, driver {}, {}, {} cases{speed}",
+        entry.device, entry.driver, entry.date, entry.cases
+    )
+}
+
+/// What a build without CUDA can say about a verification.
+fn verify(_: &cli::GpuVerify) -> Result<u8> {
+    anyhow::bail!(
+        "gpu verify: this build has no CUDA\n  help: on a machine with a GPU, `cargo xtask cuda setup` (or CUDA_HOME set to a \
+         toolkit) and then `cargo xtask gpu verify`, which builds the runner with CUDA and starts it"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static A: Source =
+        Source { name: "a", path: "x/a.cu", text: "// a", kernels: &["a_f32"], stack_limit: 0 };
+    static B: Source =
+        Source { name: "b", path: "x/b.cu", text: "// b", kernels: &["b_f32"], stack_limit: 0 };
+
+    fn line(source: &Source) -> Entry {
+        Entry {
+            kernel_file: source.path.to_owned(),
+            sha256: digest(source),
+            device: "GPU".to_owned(),
+            driver: "1".to_owned(),
+            date: "2026-11-23".to_owned(),
+            commit: "c".to_owned(),
+            cases: 3,
+            worst_error: 0.5,
+            speed: None,
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_a_line_is_said_to_be_unverified() {
+        let told = report(&[&A, &B], &[line(&A)]);
+        assert!(
+            told.contains("x/a.cu  verified on GPU") && told.contains("x/b.cu  not verified on a GPU"),
+            "{told}"
+        );
+        assert!(told.ends_with("1 of 2 kernel files are not verified on a GPU as they stand.\n"), "{told}");
+        assert!(report(&[&A], &[line(&A)]).contains("All 1 kernel files are verified"));
+    }
+
+    #[test]
+    fn a_kernel_that_was_edited_is_unverified_again() {
+        let edited = Source { text: "// a, edited", ..A };
+        assert!(report(&[&edited], &[line(&A)]).contains("1 of 1 kernel files are not verified"));
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_build_without_cuda_says_how_to_verify() {
+        let typed =
+            cli::GpuVerify { only: String::new(), gpu: 0, reps: 20, no_sanitizer: false, cases_only: false };
+        let error = verify(&typed).unwrap_err().to_string();
+        assert!(error.contains("no CUDA") && error.contains("cargo xtask gpu verify"), "{error}");
+    }
+}
