@@ -35,7 +35,7 @@ impl Conv2d {
     /// # Errors
     /// Where `x` does not fit the weight.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        conv2d(x, &self.weight, self.stride, self.padding)
+        conv2d(x, &self.weight, None, self.stride, self.padding)
     }
 }
 

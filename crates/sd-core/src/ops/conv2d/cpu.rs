@@ -6,7 +6,10 @@
 use rayon::prelude::*;
 
 use super::Geometry;
+#[cfg(target_arch = "x86_64")]
+use super::winograd;
 use crate::ops::Real;
+use crate::ops::buffer::written;
 use crate::ops::matmul::{View, product};
 
 /// Output pixels of one im2col matrix, about.
@@ -73,8 +76,51 @@ impl<T: Real> Scratch<T> {
     }
 }
 
+/// y of [`super::conv2d`] by the fastest way of this machine.
+pub(super) fn forward_f32(g: &Geometry, x: &[f32], w: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(spec) = winograd::Spec::new(g) {
+        let kernels = winograd::Kernels::forward(g, w);
+        // SAFETY: every output of every tile is stored.
+        return unsafe { written(g.batch * g.y_len(), |y| winograd::convolve(&spec, x, kernels, bias, y)) };
+    }
+    forward(g, x, w, bias)
+}
+
+/// dx of [`super::conv2d`] by the fastest way of this machine.
+pub(super) fn input_grad_f32(g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(spec) = winograd::Spec::new(g).and_then(|spec| spec.of_input_grad()) {
+        let kernels = winograd::Kernels::backward(g, w);
+        // SAFETY: every output of every tile is stored.
+        return unsafe { written(g.batch * g.x_len(), |dx| winograd::convolve(&spec, dy, kernels, None, dx)) };
+    }
+    input_grad(g, dy, w)
+}
+
+/// dw of [`super::conv2d`] by the fastest way of this machine.
+pub(super) fn weight_grad_f32(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(spec) = winograd::Spec::new(g) {
+        let mut dw = vec![0.0; g.c_out * g.taps()];
+        winograd::weight_grad(&spec, x, dy, &mut dw);
+        return dw;
+    }
+    weight_grad(g, x, dy)
+}
+
+/// Sum of dy over images and pixels, one number a channel, in `f64` over pieces that the shape alone fixes.
+pub(super) fn bias_grad<T: Real>(g: &Geometry, dy: &[T]) -> Vec<T> {
+    let plane = |image: usize, channel: usize| {
+        let start = image * g.y_len() + channel * g.pixels();
+        dy[start..start + g.pixels()].iter().map(|value| value.to_f64()).sum::<f64>()
+    };
+    let sum = |channel| T::from_f64((0..g.batch).map(|image| plane(image, channel)).sum());
+    (0..g.c_out).into_par_iter().map(sum).collect()
+}
+
 /// y of [`super::conv2d`].
-pub(super) fn forward<T: Real>(g: &Geometry, x: &[T], w: &[T]) -> Vec<T> {
+pub(super) fn forward<T: Real>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>) -> Vec<T> {
     let mut y = vec![T::zero(); g.batch * g.y_len()];
     let group = g.group();
     y.par_chunks_mut(group * g.y_len()).zip(x.par_chunks(group * g.x_len())).for_each_init(
@@ -82,6 +128,10 @@ pub(super) fn forward<T: Real>(g: &Geometry, x: &[T], w: &[T]) -> Vec<T> {
         |scratch, (y, x)| {
             for band in g.bands(y.len() / g.y_len()) {
                 forward_band(g, band, x, w, y, scratch);
+            }
+            if let Some(bias) = bias {
+                let planes = y.chunks_exact_mut(g.pixels()).zip(bias.iter().cycle());
+                planes.for_each(|(plane, bias)| plane.iter_mut().for_each(|y| *y += *bias));
             }
         },
     );

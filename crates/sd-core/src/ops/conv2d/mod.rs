@@ -3,27 +3,41 @@
 //! `y[n,o,i,j] = Σ_{c,u,v} w[o,c,u,v] · x[n,c,i·s+u−p,j·s+v−p]`, zero outside the image.
 //! Shapes: x (N, C, H, W), w (O, C, U, V), y (N, O, (H+2p−U)/s+1, (W+2p−V)/s+1).
 //!
-//! candle's own backward of this op runs at a fraction of its forward; here all three products go through one tiled
-//! im2col whose buffer is bounded by `cpu::TILE`, whatever the batch.
+//! On the CPU, 3×3 convolutions of stride 1 in `f32` go through Winograd's minimal filtering where the machine has AVX-512
+//! (`winograd`), all others through a tiled im2col and `gemm` (`cpu`). Neither holds more than some megabytes beside its operands,
+//! whatever the batch. Winograd's rounding error against exact arithmetic is about twice that of the direct sum: 8·10⁻⁷ of the
+//! result's root mean square at 64 channels, where the direct sum in `f32` has 4·10⁻⁷.
 
 mod cpu;
+pub mod cuda;
+#[cfg(target_arch = "x86_64")]
+mod winograd;
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use super::{Real, check_operands, row_major};
 
 /// Sizes of one convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Geometry {
-    pub(crate) batch: usize,
-    pub(crate) c_in: usize,
-    pub(crate) h: usize,
-    pub(crate) w: usize,
-    pub(crate) c_out: usize,
-    pub(crate) kh: usize,
-    pub(crate) kw: usize,
-    pub(crate) stride: usize,
-    pub(crate) padding: usize,
+pub struct Geometry {
+    /// N, images.
+    pub batch: usize,
+    /// C, channels of x.
+    pub c_in: usize,
+    /// H, height of x.
+    pub h: usize,
+    /// W, width of x.
+    pub w: usize,
+    /// O, channels of y.
+    pub c_out: usize,
+    /// U, height of the kernel.
+    pub kh: usize,
+    /// V, width of the kernel.
+    pub kw: usize,
+    /// Pixels of x from one of y to the next, on both axes.
+    pub stride: usize,
+    /// Zeros around x on every side.
+    pub padding: usize,
 }
 
 impl Geometry {
@@ -40,7 +54,12 @@ impl Geometry {
         if h + 2 * padding < kh || width + 2 * padding < kw {
             bail!("conv2d: w {w:?} is larger than x {x:?} padded by {padding}");
         }
-        Ok(Self { batch, c_in, h, w: width, c_out, kh, kw, stride, padding })
+        let geometry = Self { batch, c_in, h, w: width, c_out, kh, kw, stride, padding };
+        let (n, o, i, j) = geometry.y_shape();
+        if [n, o, i, j].iter().try_fold(1i32, |all, side| all.checked_mul(i32::try_from(*side).ok()?)).is_none() {
+            bail!("conv2d: x {x:?} and w {w:?} give y {:?}, more than 2³¹ − 1 elements", [n, o, i, j]);
+        }
+        Ok(geometry)
     }
 
     pub(crate) fn out_h(&self) -> usize {
@@ -74,22 +93,39 @@ impl Geometry {
     }
 }
 
-/// Convolves `x` (N, C, H, W) with `w` (O, C, U, V): one group, dilation 1, the same stride and zero padding on both axes.
+/// Convolves `x` (N, C, H, W) with `w` (O, C, U, V) and adds `bias` (O): one group, dilation 1, the same stride and zero padding
+/// on both axes.
 ///
 /// # Errors
-/// Where ranks, channels, dtypes or devices do not fit, a tensor is empty, or the kernel exceeds the padded image.
-pub fn conv2d(x: &Tensor, w: &Tensor, stride: usize, padding: usize) -> Result<Tensor> {
+/// Where ranks, channels, dtypes or devices do not fit, a tensor is empty or too large, or the kernel exceeds the padded image.
+pub fn conv2d(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, stride: usize, padding: usize) -> Result<Tensor> {
     check_operands("conv2d", &[("x", x), ("w", w)])?;
     let geometry = Geometry::new(x.dims(), w.dims(), stride, padding)?;
-    x.apply_op2(w, Forward(geometry))
+    let Some(bias) = bias else { return x.apply_op2(w, Forward(geometry)) };
+    check_operands("conv2d", &[("x", x), ("bias", bias)])?;
+    if bias.dims() != [geometry.c_out] {
+        bail!("conv2d: w {:?} needs a bias ({}), found {:?}", w.dims(), geometry.c_out, bias.dims());
+    }
+    x.apply_op3(w, bias, Forward(geometry))
 }
 
-/// (x, w) → y.
+/// (x, w) or (x, w, bias) → y.
 struct Forward(Geometry);
 /// (dy, w) → dx.
 struct InputGrad(Geometry);
 /// (x, dy) → dw.
 struct WeightGrad(Geometry);
+/// dy → dbias.
+struct BiasGrad(Geometry);
+
+impl Forward {
+    /// dx and dw, each where it is asked for: the first layer's input is data.
+    fn gradients(&self, x: &Tensor, w: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let dx = if x.track_op() { Some(dy.apply_op2_no_bwd(w, &InputGrad(self.0))?) } else { None };
+        let dw = if w.track_op() { Some(x.apply_op2_no_bwd(dy, &WeightGrad(self.0))?) } else { None };
+        Ok((dx, dw))
+    }
+}
 
 impl CustomOp2 for Forward {
     fn name(&self) -> &'static str {
@@ -108,8 +144,8 @@ impl CustomOp2 for Forward {
             (x, lx),
             (w, lw),
             self.0.y_shape().into(),
-            |x, w| cpu::forward(&self.0, x, w),
-            |x, w| cpu::forward(&self.0, x, w),
+            |x, w| Ok(cpu::forward_f32(&self.0, x, w, None)),
+            |x, w| Ok(cpu::forward(&self.0, x, w, None)),
         )
     }
 
@@ -120,10 +156,60 @@ impl CustomOp2 for Forward {
         _y: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        // The first layer's input is data: nobody asks for its gradient.
-        let dx = if x.track_op() { Some(dy.apply_op2_no_bwd(w, &InputGrad(self.0))?) } else { None };
-        let dw = if w.track_op() { Some(x.apply_op2_no_bwd(dy, &WeightGrad(self.0))?) } else { None };
-        Ok((dx, dw))
+        self.gradients(x, w, dy)
+    }
+}
+
+impl CustomOp3 for Forward {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+        bias: &CpuStorage,
+        lb: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        dispatch(
+            "conv2d",
+            (x, lx),
+            (w, lw),
+            self.0.y_shape().into(),
+            |x, w| Ok(cpu::forward_f32(&self.0, x, w, Some(&row_major(bias, lb)?))),
+            |x, w| Ok(cpu::forward(&self.0, x, w, Some(&row_major(bias, lb)?))),
+        )
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        bias: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw) = self.gradients(x, w, dy)?;
+        let db = if bias.track_op() { Some(dy.apply_op1_no_bwd(&BiasGrad(self.0))?) } else { None };
+        Ok((dx, dw, db))
+    }
+}
+
+impl CustomOp1 for BiasGrad {
+    fn name(&self) -> &'static str {
+        "conv2d_bias_grad"
+    }
+
+    fn cpu_fwd(&self, dy: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let sums = match dy {
+            CpuStorage::F32(_) => CpuStorage::F32(cpu::bias_grad(&self.0, &row_major::<f32>(dy, layout)?)),
+            CpuStorage::F64(_) => CpuStorage::F64(cpu::bias_grad(&self.0, &row_major::<f64>(dy, layout)?)),
+            _ => bail!("conv2d_bias_grad: expected F32 or F64"),
+        };
+        Ok((sums, self.0.c_out.into()))
     }
 }
 
@@ -145,8 +231,8 @@ impl CustomOp2 for InputGrad {
             (dy, ly),
             (w, lw),
             shape,
-            |dy, w| cpu::input_grad(&self.0, dy, w),
-            |dy, w| cpu::input_grad(&self.0, dy, w),
+            |dy, w| Ok(cpu::input_grad_f32(&self.0, dy, w)),
+            |dy, w| Ok(cpu::input_grad(&self.0, dy, w)),
         )
     }
 }
@@ -169,8 +255,8 @@ impl CustomOp2 for WeightGrad {
             (x, lx),
             (dy, ly),
             shape,
-            |x, dy| cpu::weight_grad(&self.0, x, dy),
-            |x, dy| cpu::weight_grad(&self.0, x, dy),
+            |x, dy| Ok(cpu::weight_grad_f32(&self.0, x, dy)),
+            |x, dy| Ok(cpu::weight_grad(&self.0, x, dy)),
         )
     }
 }
@@ -183,15 +269,15 @@ fn dispatch(
     a: Operand<'_>,
     b: Operand<'_>,
     shape: Shape,
-    single: impl FnOnce(&[f32], &[f32]) -> Vec<f32>,
-    double: impl FnOnce(&[f64], &[f64]) -> Vec<f64>,
+    single: impl FnOnce(&[f32], &[f32]) -> Result<Vec<f32>>,
+    double: impl FnOnce(&[f64], &[f64]) -> Result<Vec<f64>>,
 ) -> Result<(CpuStorage, Shape)> {
     fn both<T: Real>(
         a: Operand<'_>,
         b: Operand<'_>,
-        f: impl FnOnce(&[T], &[T]) -> Vec<T>,
+        f: impl FnOnce(&[T], &[T]) -> Result<Vec<T>>,
     ) -> Result<CpuStorage> {
-        Ok(T::to_cpu_storage_owned(f(&row_major(a.0, a.1)?, &row_major(b.0, b.1)?)))
+        Ok(T::to_cpu_storage_owned(f(&row_major(a.0, a.1)?, &row_major(b.0, b.1)?)?))
     }
     let storage = match a.0 {
         CpuStorage::F32(_) => both(a, b, single)?,
