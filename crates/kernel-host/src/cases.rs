@@ -1,0 +1,1 @@
+//! What the kernels are run on, and what they must give.

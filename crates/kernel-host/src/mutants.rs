@@ -1,0 +1,1 @@
+//! Faults put into the kernels on purpose, which the cases must find.
