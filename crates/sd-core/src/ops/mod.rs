@@ -4,38 +4,101 @@
 //! Every op takes any layout (contiguous, transposed, sliced, broadcast), works in `f32` and `f64`, and gives bitwise the
 //! same values for every number of threads: work is cut into pieces by shape alone, and sums are joined in a fixed order.
 
+pub mod activation;
+pub mod attention;
 pub mod batch_norm;
+mod buffer;
 pub mod conv2d;
+pub mod group_norm;
+mod lanes;
+pub mod layer_norm;
+mod math;
 pub(crate) mod matmul;
+mod moments;
+mod pieces;
+mod simd;
+pub mod softmax;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod tile;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod scratch;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod upsample;
 
 use std::borrow::Cow;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Tensor, WithDType, bail};
 
+pub(crate) use math::Math;
+
 /// Element types the CPU paths are written for.
 pub(crate) trait Real:
-    WithDType + Copy + Send + Sync + std::ops::AddAssign + std::ops::MulAssign + 'static
+    WithDType
+    + Math
+    + Copy
+    + Send
+    + Sync
+    + std::ops::AddAssign
+    + std::ops::MulAssign
+    + std::ops::Neg<Output = Self>
+    + 'static
 {
 }
 impl Real for f32 {}
 impl Real for f64 {}
+
+/// Runs an expression with the type `$T` bound to the element type of `$dtype`; an error of `$op` for any other dtype.
+macro_rules! with_real {
+    ($op:expr, $dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            candle_core::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            candle_core::DType::F64 => {
+                type $T = f64;
+                $body
+            }
+            other => candle_core::bail!("{}: {other:?} on the CPU; expected F32 or F64", $op),
+        }
+    };
+}
+pub(crate) use with_real;
+
+/// A CPU operand of a `CustomOp`.
+pub(crate) type Operand<'a> = (&'a CpuStorage, &'a Layout);
+
+/// [`row_major`] of an operand.
+pub(crate) fn elements<'a, T: Real>(operand: Operand<'a>) -> Result<Cow<'a, [T]>> {
+    row_major(operand.0, operand.1)
+}
 
 /// The elements of a CPU tensor in row-major order: borrowed where they lie so, copied where they do not.
 pub(crate) fn row_major<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Result<Cow<'a, [T]>> {
     let elements = storage.as_slice::<T>()?;
     Ok(match layout.contiguous_offsets() {
         Some((start, end)) => Cow::Borrowed(&elements[start..end]),
-        None => Cow::Owned(offsets(layout).into_iter().map(|index| elements[index]).collect()),
+        None => {
+            let mut gathered = Vec::with_capacity(layout.shape().elem_count());
+            gather(&elements[layout.start_offset()..], layout.dims(), layout.stride(), &mut gathered);
+            Cow::Owned(gathered)
+        }
     })
 }
 
-/// Where the elements of a layout lie, in row-major order.
-fn offsets(layout: &Layout) -> Vec<usize> {
-    layout.dims().iter().zip(layout.stride()).fold(vec![layout.start_offset()], |starts, (&size, &stride)| {
-        starts.iter().flat_map(|start| (0..size).map(move |i| start + i * stride)).collect()
-    })
+/// Appends the elements of a strided array in row-major order.
+fn gather<T: Real>(from: &[T], dims: &[usize], strides: &[usize], into: &mut Vec<T>) {
+    match (dims, strides) {
+        ([], _) => into.push(from[0]),
+        (&[size], &[1]) => into.extend_from_slice(&from[..size]),
+        (&[size], &[0]) => into.extend(std::iter::repeat_n(from[0], size)),
+        (&[size], &[stride]) => into.extend((0..size).map(|i| from[i * stride])),
+        (&[size, ref dims @ ..], &[stride, ref strides @ ..]) => {
+            (0..size).for_each(|i| gather(&from[i * stride..], dims, strides, into));
+        }
+        _ => unreachable!("a layout has as many strides as sizes"),
+    }
 }
 
 /// Runs `body` on the row-major elements of a CPU tensor.
@@ -51,9 +114,7 @@ pub(crate) fn with_elements<T: Real, R>(tensor: &Tensor, body: impl FnOnce(&[T])
 pub(crate) fn check_operands(op: &str, operands: &[(&str, &Tensor)]) -> Result<()> {
     let Some(((first_name, first), rest)) = operands.split_first() else { return Ok(()) };
     for (name, tensor) in operands {
-        if !matches!(tensor.dtype(), DType::F32 | DType::F64) {
-            bail!("{op}: {name} is {:?}; expected F32 or F64", tensor.dtype());
-        }
+        check_dtype(op, name, tensor)?;
         if tensor.elem_count() == 0 {
             bail!("{op}: {name} has shape {:?}, which holds no element", tensor.dims());
         }
@@ -71,4 +132,29 @@ pub(crate) fn check_operands(op: &str, operands: &[(&str, &Tensor)]) -> Result<(
         }
     }
     Ok(())
+}
+
+/// The CPU computes in `f32` and `f64`, CUDA in `f32` on elements of `f32`, `f16` and `bf16`.
+fn check_dtype(op: &str, name: &str, tensor: &Tensor) -> Result<()> {
+    let (known, expected) = if tensor.device().is_cuda() {
+        (matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16), "F32, F16 or BF16")
+    } else {
+        (matches!(tensor.dtype(), DType::F32 | DType::F64), "F32 or F64")
+    };
+    if known { Ok(()) } else { bail!("{op}: {name} is {:?}; expected {expected}", tensor.dtype()) }
+}
+
+/// Cuts the flat result of a backward op into tensors of the given shapes, in order.
+pub(crate) fn split_flat<const N: usize>(flat: &Tensor, shapes: [&[usize]; N]) -> Result<[Tensor; N]> {
+    let mut start = 0;
+    let mut parts = Vec::with_capacity(N);
+    for shape in shapes {
+        let count = shape.iter().product();
+        parts.push(flat.narrow(0, start, count)?.reshape(shape)?);
+        start += count;
+    }
+    match parts.try_into() {
+        Ok(parts) => Ok(parts),
+        Err(_) => bail!("{N} parts were pushed"),
+    }
 }

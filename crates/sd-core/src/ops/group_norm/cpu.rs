@@ -1,0 +1,181 @@
+//! Group normalisation on the CPU. A group's elements are adjacent in memory; a piece of work is some whole groups, and all
+//! passes over a group but the first find it in the cache.
+
+use super::{Dims, Saved};
+use crate::ops::Real;
+use crate::ops::buffer::written;
+use crate::ops::lanes::{map, update};
+use crate::ops::moments::{BLOCK, block_sums, moments};
+use crate::ops::pieces::{each_pair, rows_for};
+use crate::ops::simd::vectorised;
+
+/// Elements in a piece of work.
+const PIECE: usize = 1 << 14;
+
+/// What follows the normalisation.
+#[derive(Clone, Copy)]
+pub(super) struct Affine<'a, T> {
+    pub(super) gamma: &'a [T],
+    pub(super) beta: &'a [T],
+    pub(super) silu: bool,
+}
+
+/// y, and the statistics that the backward needs.
+pub(super) fn forward<T: Real>(x: &[T], affine: &Affine<'_, T>, dims: &Dims, eps: f64) -> (Vec<T>, Saved) {
+    let group = dims.group();
+    let rows = rows_for(group, PIECE);
+    let mut statistics = vec![[0.0; 2]; dims.batch * dims.groups];
+    let write = |y: &mut [T]| {
+        each_pair((y, rows * group), (&mut statistics, rows), |piece, y, statistics| {
+            let x = &x[piece * rows * group..];
+            forward_groups(y, x, affine, dims, eps, piece * rows, statistics);
+        });
+    };
+    // SAFETY: the pieces cover y, and `forward_groups` stores every element of its piece.
+    let y = unsafe { written(x.len(), write) };
+    let (mean, rstd) = statistics.into_iter().map(|[mean, rstd]| (mean, rstd)).unzip();
+    (y, Saved { mean, rstd })
+}
+
+vectorised! {
+    /// Some whole groups from number `first` on.
+    fn forward_groups<T>(
+        y: &mut [T],
+        x: &[T],
+        affine: &Affine<'_, T>,
+        dims: &Dims,
+        eps: f64,
+        first: usize,
+        statistics: &mut [[f64; 2]],
+    ) {
+        let group = dims.group();
+        for (row, statistics) in statistics.iter_mut().enumerate() {
+            let x = &x[row * group..(row + 1) * group];
+            let found = moments(x);
+            let rstd = 1.0 / (found.variance() + eps).sqrt();
+            *statistics = [found.mean, rstd];
+            let channel = (first + row) % dims.groups * dims.group_channels();
+            let planes = y[row * group..(row + 1) * group].chunks_exact_mut(dims.positions);
+            for (c, (y, x)) in planes.zip(x.chunks_exact(dims.positions)).enumerate() {
+                let [p, r] = line(affine, channel + c, found.mean, rstd);
+                if affine.silu {
+                    map(y, [x], |[x]| silu(x.fused(p, r)));
+                } else {
+                    map(y, [x], |[x]| x.fused(p, r));
+                }
+            }
+        }
+    }
+}
+
+/// z = p·x + r.
+#[inline(always)]
+fn line<T: Real>(affine: &Affine<'_, T>, channel: usize, mean: f64, rstd: f64) -> [T; 2] {
+    let p = affine.gamma[channel].to_f64() * rstd;
+    [T::from_f64(p), T::from_f64(affine.beta[channel].to_f64() - p * mean)]
+}
+
+#[inline(always)]
+fn silu<T: Real>(z: T) -> T {
+    z * z.sigmoid()
+}
+
+/// d silu(z)/dz = s·(1 + z·(1 − s)).
+#[inline(always)]
+fn silu_slope<T: Real>(z: T) -> T {
+    let (s, complement) = z.sigmoids();
+    s * z.fused(complement, T::one())
+}
+
+/// dx, dγ and dβ one after the other.
+pub(super) fn backward<T: Real>(
+    x: &[T],
+    dy: &[T],
+    affine: &Affine<'_, T>,
+    dims: &Dims,
+    saved: &Saved,
+) -> Vec<T> {
+    let (group, channels) = (dims.group(), dims.group_channels());
+    let rows = rows_for(group, PIECE);
+    let mut sums = vec![[0.0; 2]; dims.batch * dims.channels];
+    let write = |flat: &mut [T]| {
+        let (dx, parameters) = flat.split_at_mut(x.len());
+        each_pair((dx, rows * group), (&mut sums, rows * channels), |piece, dx, sums| {
+            let range = piece * rows * group..piece * rows * group + dx.len();
+            backward_groups(dx, &x[range.clone()], &dy[range], affine, dims, saved, piece * rows, sums);
+        });
+        let (dgamma, dbeta) = parameters.split_at_mut(dims.channels);
+        for (c, (dgamma, dbeta)) in dgamma.iter_mut().zip(dbeta).enumerate() {
+            let over_batch =
+                |which: usize| sums.iter().skip(c).step_by(dims.channels).map(|sum| sum[which]).sum();
+            (*dgamma, *dbeta) = (T::from_f64(over_batch(0)), T::from_f64(over_batch(1)));
+        }
+    };
+    // SAFETY: dx, dγ and dβ make up the buffer. The pieces cover dx and `backward_groups` stores every element of its piece
+    // before it reads it; the loop stores every element of dγ and dβ.
+    unsafe { written(x.len() + 2 * dims.channels, write) }
+}
+
+vectorised! {
+    /// dx of some whole groups from number `first` on, and Σ g·x̂ and Σ g of each of their channels, g being dz.
+    fn backward_groups<T>(
+        dx: &mut [T],
+        x: &[T],
+        dy: &[T],
+        affine: &Affine<'_, T>,
+        dims: &Dims,
+        saved: &Saved,
+        first: usize,
+        sums: &mut [[f64; 2]],
+    ) {
+        let (group, channels) = (dims.group(), dims.group_channels());
+        for (row, sums) in sums.chunks_exact_mut(channels).enumerate() {
+            let range = row * group..(row + 1) * group;
+            let (dx, x, dy) = (&mut dx[range.clone()], &x[range.clone()], &dy[range]);
+            let (mean, rstd) = (saved.mean[first + row], saved.rstd[first + row]);
+            let channel = (first + row) % dims.groups * channels;
+            let mut totals = [0.0; 2];
+            for (c, sum) in sums.iter_mut().enumerate() {
+                let plane = c * dims.positions..(c + 1) * dims.positions;
+                let line = line(affine, channel + c, mean, rstd);
+                let (dx, x, dy) = (&mut dx[plane.clone()], &x[plane.clone()], &dy[plane]);
+                *sum = plane_sums(dx, x, dy, T::from_f64(mean), affine.silu.then_some(line));
+                sum[0] *= rstd;
+                let gamma = affine.gamma[channel + c].to_f64();
+                totals = [totals[0] + gamma * sum[0], totals[1] + gamma * sum[1]];
+            }
+            // dx = rstd·(γ·g − Σγg/D − x̂·Σγgx̂/D)
+            let q = T::from_f64(-rstd * rstd * totals[0] / group as f64);
+            let r = T::from_f64(-rstd * totals[1] / group as f64);
+            let mean = T::from_f64(mean);
+            for c in 0..channels {
+                let plane = c * dims.positions..(c + 1) * dims.positions;
+                let p = T::from_f64(affine.gamma[channel + c].to_f64() * rstd);
+                let (dx, x) = (&mut dx[plane.clone()], &x[plane.clone()]);
+                if affine.silu {
+                    update(dx, [x], |g, [x]| g.fused(p, (x - mean).fused(q, r)));
+                } else {
+                    map(dx, [x, &dy[plane]], |[x, dy]| dy.fused(p, (x - mean).fused(q, r)));
+                }
+            }
+        }
+    }
+}
+
+/// Σ g·(x − mean) and Σ g over a plane, in `f64` across blocks. With `silu` (the line of z) g = dy·silu'(z) is left in `dx`;
+/// without, g is dy.
+#[inline(always)]
+fn plane_sums<T: Real>(dx: &mut [T], x: &[T], dy: &[T], mean: T, silu: Option<[T; 2]>) -> [f64; 2] {
+    let mut sums = [0.0; 2];
+    for ((dx, x), dy) in dx.chunks_mut(BLOCK).zip(x.chunks(BLOCK)).zip(dy.chunks(BLOCK)) {
+        let product = |[x, g]: [T; 2]| [g * (x - mean), g];
+        let part = if let Some([p, r]) = silu {
+            map(dx, [x, dy], |[x, dy]| dy * silu_slope(x.fused(p, r)));
+            block_sums([x, dx], product)
+        } else {
+            block_sums([x, dy], product)
+        };
+        sums = [sums[0] + part[0].to_f64(), sums[1] + part[1].to_f64()];
+    }
+    sums
+}
