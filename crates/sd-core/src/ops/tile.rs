@@ -36,6 +36,9 @@ impl Depth {
     }
 }
 
+/// The length of the rows of [`Rows::Of128`] and [`Rows::Turned128`].
+pub(crate) const LONG_ROW: usize = 128;
+
 /// How A lies inside a block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Rows {
@@ -43,6 +46,10 @@ pub(crate) enum Rows {
     Adjacent,
     /// `A[k, r]` at `r · 32 + k`: rows of 32 steps.
     Of32,
+    /// `A[k, r]` at `r · 128 + k`: rows of 128 steps.
+    Of128,
+    /// `A[k, r]` at `k · 128 + r`: the transpose of a matrix with rows of 128.
+    Turned128,
 }
 
 /// Computes one tile of `rows` × 16·NV; row r of C begins at `r · c_row`.
@@ -66,7 +73,11 @@ pub(crate) unsafe fn product<const NV: usize>(
                 // SAFETY: the caller's promise; the constant is the number of rows it promised for.
                 $(($rows, Rows::Adjacent) => unsafe { tile::<$rows, NV, 1, $rows>(depth, a, b, c, accumulate) },
                 // SAFETY: as above.
-                ($rows, Rows::Of32) => unsafe { tile::<$rows, NV, 32, 1>(depth, a, b, c, accumulate) },)*
+                ($rows, Rows::Of32) => unsafe { tile::<$rows, NV, 32, 1>(depth, a, b, c, accumulate) },
+                // SAFETY: as above.
+                ($rows, Rows::Of128) => unsafe { tile::<$rows, NV, LONG_ROW, 1>(depth, a, b, c, accumulate) },
+                // SAFETY: as above.
+                ($rows, Rows::Turned128) => unsafe { tile::<$rows, NV, 1, LONG_ROW>(depth, a, b, c, accumulate) },)*
                 _ => unreachable!("a tile has 1 to 14 rows"),
             }
         };

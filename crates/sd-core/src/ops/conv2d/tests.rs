@@ -132,7 +132,7 @@ fn single_precision_stays_near_the_direct_sum_in_double() {
             let error = distance(ours, exact) / scale;
             // Rounding grows as the root of the number of terms.
             let terms = [9 * c, 9 * o, dy.elem_count() / o, dy.elem_count() / o][which] as f64;
-            assert!(error <= 1e-5 + 1e-7 * terms.sqrt(), "case {case:?}, tensor {which}: {error:e} of the root mean square");
+            assert!(error <= 1.5e-5 + 1e-7 * terms.sqrt(), "case {case:?}, tensor {which}: {error:e} of the root mean square");
         }
     }
 }

@@ -1,0 +1,573 @@
+//! Attention in `f32` with AVX-512: tiles of 14 queries × 32 keys in registers, probabilities of 128 keys at a time in cache.
+//!
+//! Forward: for a tile of queries and a block of keys, logits, their running maximum and sum, and the products with the values are
+//! finished before the next block is read (Rabe and Staats 2021; Dao et al. 2022, algorithm 1). Backward: the probabilities are made
+//! again from the saved logarithm of the sum, and all five products are taken while they are in cache (Dao et al. 2022, algorithm 4).
+//! Logits are kept in units of ln 2, so that e^x is 2^x and costs one instruction less.
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::Dims;
+use super::cpu::Saved;
+use crate::ops::scratch::Scratch;
+use crate::ops::tile::{self, Depth, LANES, LONG_ROW as KEYS, MAX_ROWS, Rows, even_pieces};
+
+/// Columns of a panel.
+const PANEL: usize = 2 * LANES;
+/// Queries that share a block of keys while it is in cache.
+const QUERIES: usize = 8 * MAX_ROWS;
+
+/// Where the columns of a matrix packed as panels lie: panel by panel, in each the rows one after the other, of 32 columns or, at
+/// the end, 16.
+#[derive(Clone, Copy)]
+struct Panels {
+    rows: usize,
+    columns: usize,
+}
+
+impl Panels {
+    fn len(self) -> usize {
+        self.rows * self.columns.next_multiple_of(LANES)
+    }
+
+    /// (first element, columns) of every panel.
+    fn each(self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.columns).step_by(PANEL).map(move |column| {
+            let width = if self.columns - column > LANES { PANEL } else { LANES };
+            (column * self.rows, width)
+        })
+    }
+}
+
+/// Packs the rows of a (rows × columns) matrix as [`Panels`], with zeros where there is no row or column.
+///
+/// # Safety
+/// `to` has room for `panels.len()` numbers.
+unsafe fn pack_columns(from: &[f32], columns: usize, panels: Panels, to: *mut f32) {
+    for (index, (start, width)) in panels.each().enumerate() {
+        let first = index * PANEL;
+        let used = width.min(columns - first);
+        for row in 0..panels.rows {
+            // SAFETY: row `row` of a panel of `panels`.
+            let target = unsafe { std::slice::from_raw_parts_mut(to.add(start + row * width), width) };
+            match from.get(row * columns + first..row * columns + first + used) {
+                Some(source) => {
+                    target[..used].copy_from_slice(source);
+                    target[used..].fill(0.0);
+                }
+                None => target.fill(0.0),
+            }
+        }
+    }
+}
+
+/// Packs the transpose of a (rows × columns) matrix: for every 32 rows (columns, 32), with zeros where there is no row.
+///
+/// # Safety
+/// `to` has room for `rows` up to a multiple of 32, times `columns`.
+unsafe fn pack_turned(from: &[f32], columns: usize, to: *mut f32) {
+    for (index, rows) in from.chunks(PANEL * columns).enumerate() {
+        // SAFETY: panel `index`.
+        let panel =
+            unsafe { std::slice::from_raw_parts_mut(to.add(index * PANEL * columns), PANEL * columns) };
+        for (column, lanes) in panel.chunks_exact_mut(PANEL).enumerate() {
+            lanes.fill(0.0);
+            for (lane, row) in lanes.iter_mut().zip(rows.chunks_exact(columns)) {
+                *lane = row[column];
+            }
+        }
+    }
+}
+
+/// Packs rows as the left operand of a tile, (columns, rows), times `factor`.
+///
+/// # Safety
+/// `to` has room for them.
+unsafe fn pack_left(from: &[f32], columns: usize, factor: f32, to: *mut f32) {
+    let rows = from.len() / columns;
+    for (row, numbers) in from.chunks_exact(columns).enumerate() {
+        for (column, number) in numbers.iter().enumerate() {
+            // SAFETY: within rows × columns.
+            unsafe { *to.add(column * rows + row) = number * factor };
+        }
+    }
+}
+
+/// 2^x for x ≤ 0, relative error below 10⁻⁷; 0 for −∞.
+///
+/// x = n + f with f in −½ ..= ½; 2^f by the polynomial of degree 6 through the Chebyshev points, error 3·10⁻⁹.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn exp2(x: __m512) -> __m512 {
+    const COEFFICIENTS: [f32; 6] =
+        [0.001_340_042_8, 0.009_618_057, 0.055_503_27, 0.240_226_51, 0.693_147_2, 1.0];
+    // Below −126 − 24 the result is 0 all the same, and −∞ minus itself is avoided. In this order a NaN stays one.
+    let x = _mm512_max_ps(_mm512_set1_ps(-200.0), x);
+    let whole = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
+    let rest = _mm512_sub_ps(x, whole);
+    let mut power = _mm512_set1_ps(0.000_154_614_45);
+    for coefficient in COEFFICIENTS {
+        power = _mm512_fmadd_ps(power, rest, _mm512_set1_ps(coefficient));
+    }
+    _mm512_scalef_ps(power, whole)
+}
+
+/// The lanes of 16 keys beginning at `first` that are below `visible`.
+fn mask(first: usize, visible: usize) -> __mmask16 {
+    let lanes = visible.saturating_sub(first).min(LANES);
+    (((1u32 << lanes) - 1) & 0xffff) as __mmask16
+}
+
+/// `C[r] (+)= Σ_k A[k, r] · B[k]` over all panels of B; C lies in panels of `c.rows` rows.
+///
+/// # Safety
+/// As for [`tile::product`], for every panel.
+unsafe fn by_panels(
+    rows: usize,
+    order: Rows,
+    depth: usize,
+    a: *const f32,
+    (b, b_row): ((*const f32, Panels), usize),
+    (c, c_row): ((*mut f32, Panels), usize),
+) {
+    for ((b_start, width), (c_start, _)) in b.1.each().zip(c.1.each()) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let b = b.0.add(b_start + b_row * width);
+            let c = (c.0.add(c_start + c_row * width), width);
+            match width {
+                PANEL => tile::product::<2>(rows, order, Depth::flat(depth), a, b, c, true),
+                _ => tile::product::<1>(rows, order, Depth::flat(depth), a, b, c, true),
+            }
+        }
+    }
+}
+
+/// What a block of queries sees of the keys.
+#[derive(Clone, Copy)]
+struct View {
+    keys: usize,
+    causal: bool,
+}
+
+impl View {
+    /// Keys that query `query` sees.
+    fn of(self, query: usize) -> usize {
+        if self.causal { self.keys.min(query + 1) } else { self.keys }
+    }
+}
+
+/// y (B·H, Tq, D) and, for the backward, the base-2 logarithm of Σ e^logit of every query.
+pub(super) fn forward(dims: &Dims, q: &[f32], k: &[f32], v: &[f32], y: &mut [f32], lse: &mut [f32]) {
+    let (per_q, per_k) = (dims.queries * dims.head, dims.keys * dims.head);
+    let heads = y.par_chunks_mut(per_q).zip(lse.par_chunks_mut(dims.queries)).enumerate();
+    heads.for_each(|(head, (y, lse))| {
+        let (q, k) = (&q[head * per_q..][..per_q], &k[head * per_k..][..per_k]);
+        let keys = Keys::new(dims, k, &v[head * per_k..][..per_k]);
+        let blocks = y.par_chunks_mut(QUERIES * dims.head).zip(lse.par_chunks_mut(QUERIES));
+        blocks.zip(q.par_chunks(QUERIES * dims.head)).enumerate().for_each(|(block, ((y, lse), q))| {
+            // SAFETY: `available` was asked before.
+            unsafe { forward_block(dims, block * QUERIES, q, &keys, y, lse) };
+        });
+    });
+}
+
+/// One head's keys, transposed, and values, as panels.
+struct Keys {
+    turned: Scratch,
+    values: Scratch,
+    panels: Panels,
+}
+
+impl Keys {
+    fn new(dims: &Dims, k: &[f32], v: &[f32]) -> Self {
+        let panels = Panels { rows: dims.keys, columns: dims.head };
+        let turned = Scratch::new(dims.keys.next_multiple_of(PANEL) * dims.head);
+        let values = Scratch::new(panels.len());
+        // SAFETY: room was just made.
+        unsafe {
+            pack_turned(k, dims.head, turned.start());
+            pack_columns(v, dims.head, panels, values.start());
+        }
+        Self { turned, values, panels }
+    }
+}
+
+/// # Safety
+/// AVX-512F.
+#[target_feature(enable = "avx512f")]
+unsafe fn forward_block(dims: &Dims, first: usize, q: &[f32], keys: &Keys, y: &mut [f32], lse: &mut [f32]) {
+    let (head, queries) = (dims.head, lse.len());
+    let view = View { keys: dims.keys, causal: dims.causal };
+    let out = Panels { rows: queries, columns: head };
+    let (left, sums) = (Scratch::new(QUERIES * head), Scratch::new(out.len()));
+    let logits = Scratch::new(MAX_ROWS * KEYS);
+    let mut running = vec![Running::new(); queries];
+    let tiles: Vec<_> = even_pieces(queries, MAX_ROWS).collect();
+    // SAFETY: each pointer moves inside the buffers made above or the keys of this head; rows and keys are bounded by `queries` and
+    // `dims.keys`.
+    unsafe {
+        std::ptr::write_bytes(sums.start(), 0, out.len());
+        for tile in &tiles {
+            let numbers = &q[tile.start * head..tile.end * head];
+            pack_left(numbers, head, dims.factor(), left.start().add(tile.start * head));
+        }
+        for start in (0..view.of(first + queries - 1)).step_by(KEYS) {
+            for tile in &tiles {
+                let visible = view.of(first + tile.end - 1).saturating_sub(start).min(KEYS);
+                if visible == 0 {
+                    continue;
+                }
+                let rows = tile.len();
+                let left = left.start().add(tile.start * head);
+                products(rows, head, left, keys.turned.start().add(start * head), logits.start(), visible);
+                for (row, query) in tile.clone().enumerate() {
+                    let seen = view.of(first + query).saturating_sub(start).min(KEYS);
+                    let shrink = running[query].take(logits.start().add(row * KEYS), seen, visible);
+                    scale_row(sums.start(), out, query, shrink);
+                }
+                let values = ((keys.values.start().cast_const(), keys.panels), start);
+                by_panels(rows, Rows::Of128, visible, logits.start(), values, ((sums.start(), out), tile.start));
+            }
+        }
+        for (query, running) in running.iter().enumerate() {
+            let total = _mm512_reduce_add_ps(running.sum);
+            lse[query] = running.maximum + total.log2();
+            let y = &mut y[query * head..(query + 1) * head];
+            read_row(sums.start(), out, query, 1.0 / total, y);
+        }
+    }
+}
+
+/// Logits (rows × 128) of the first `visible` keys, up to whole panels.
+///
+/// # Safety
+/// As for [`tile::product`].
+unsafe fn products(
+    rows: usize,
+    head: usize,
+    left: *const f32,
+    keys: *const f32,
+    logits: *mut f32,
+    visible: usize,
+) {
+    for key in (0..visible).step_by(PANEL) {
+        // SAFETY: the caller's promise; panel key/32 of the keys.
+        unsafe {
+            let c = (logits.add(key), KEYS);
+            tile::product::<2>(rows, Rows::Adjacent, Depth::flat(head), left, keys.add(key * head), c, false);
+        }
+    }
+}
+
+/// Maximum and sum of what a query has seen so far.
+#[derive(Clone, Copy)]
+struct Running {
+    maximum: f32,
+    sum: __m512,
+}
+
+impl Running {
+    #[target_feature(enable = "avx512f")]
+    fn new() -> Self {
+        Self { maximum: f32::NEG_INFINITY, sum: _mm512_setzero_ps() }
+    }
+
+    /// Turns a row of logits into 2^(logit − maximum), those from `seen` up to `width` into 0, and returns by what everything from
+    /// earlier blocks is to be multiplied.
+    ///
+    /// # Safety
+    /// AVX-512F; 128 numbers may be read and written at `row`.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn take(&mut self, row: *mut f32, seen: usize, width: usize) -> f32 {
+        let low = _mm512_set1_ps(f32::NEG_INFINITY);
+        let mut highest = low;
+        for key in (0..seen).step_by(LANES) {
+            // SAFETY: the caller's promise.
+            let logits = unsafe { _mm512_loadu_ps(row.add(key)) };
+            highest = _mm512_mask_max_ps(highest, mask(key, seen), highest, logits);
+        }
+        let maximum = self.maximum.max(_mm512_reduce_max_ps(highest));
+        // A query that has seen nothing, or only −∞, keeps everything at 0.
+        let shift = _mm512_set1_ps(if maximum == f32::NEG_INFINITY { 0.0 } else { maximum });
+        let shrink = if self.maximum == maximum { 1.0 } else { (self.maximum - maximum).exp2() };
+        self.sum = _mm512_mul_ps(self.sum, _mm512_set1_ps(shrink));
+        for key in (0..width).step_by(LANES) {
+            // SAFETY: as above.
+            unsafe {
+                let logits = _mm512_sub_ps(_mm512_loadu_ps(row.add(key)), shift);
+                let powers = _mm512_maskz_mov_ps(mask(key, seen), exp2(logits));
+                self.sum = _mm512_add_ps(self.sum, powers);
+                _mm512_storeu_ps(row.add(key), powers);
+            }
+        }
+        self.maximum = maximum;
+        shrink
+    }
+}
+
+/// Multiplies one row of panels.
+///
+/// # Safety
+/// AVX-512F; the panels may be written.
+#[target_feature(enable = "avx512f")]
+unsafe fn scale_row(start: *mut f32, panels: Panels, row: usize, factor: f32) {
+    if factor == 1.0 {
+        return;
+    }
+    for (first, width) in panels.each() {
+        for lane in (0..width).step_by(LANES) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let at = start.add(first + row * width + lane);
+                _mm512_storeu_ps(at, _mm512_mul_ps(_mm512_loadu_ps(at), _mm512_set1_ps(factor)));
+            }
+        }
+    }
+}
+
+/// One row of panels times `factor`, as adjacent numbers.
+///
+/// # Safety
+/// The panels may be read.
+unsafe fn read_row(start: *const f32, panels: Panels, row: usize, factor: f32, to: &mut [f32]) {
+    for ((first, width), to) in panels.each().zip(to.chunks_mut(PANEL)) {
+        for (lane, to) in to.iter_mut().enumerate() {
+            // SAFETY: the caller's promise.
+            *to = unsafe { *start.add(first + row * width + lane) } * factor;
+        }
+    }
+}
+
+/// dq, dk and dv.
+pub(super) fn backward(dims: &Dims, saved: &Saved<'_, f32>, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
+    let (per_q, per_k) = (dims.queries * dims.head, dims.keys * dims.head);
+    let gradients = dq.par_chunks_mut(per_q).zip(dk.par_chunks_mut(per_k)).zip(dv.par_chunks_mut(per_k));
+    gradients.enumerate().for_each(|(head, ((dq, dk), dv))| {
+        let (queries, keys) = (head * per_q..(head + 1) * per_q, head * per_k..(head + 1) * per_k);
+        let saved = Saved {
+            q: &saved.q[queries.clone()],
+            k: &saved.k[keys.clone()],
+            v: &saved.v[keys],
+            y: &saved.y[queries.clone()],
+            dy: &saved.dy[queries],
+            lse: &saved.lse[head * dims.queries..][..dims.queries],
+        };
+        // SAFETY: `available` was asked before.
+        unsafe { backward_head(dims, &saved, dq, dk, dv) };
+    });
+}
+
+/// One head's operands, packed, and the sums for its keys.
+struct Head {
+    keys_turned: Scratch,
+    values_turned: Scratch,
+    keys: Scratch,
+    dk: Scratch,
+    dv: Scratch,
+    panels: Panels,
+}
+
+impl Head {
+    fn new(dims: &Dims, k: &[f32], v: &[f32]) -> Self {
+        let panels = Panels { rows: dims.keys, columns: dims.head };
+        let turned = dims.keys.next_multiple_of(PANEL) * dims.head;
+        let [keys_turned, values_turned] = [Scratch::new(turned), Scratch::new(turned)];
+        let [keys, dk, dv] = std::array::from_fn(|_| Scratch::new(panels.len()));
+        // SAFETY: room was just made.
+        unsafe {
+            pack_turned(k, dims.head, keys_turned.start());
+            pack_turned(v, dims.head, values_turned.start());
+            pack_columns(k, dims.head, panels, keys.start());
+            std::ptr::write_bytes(dk.start(), 0, panels.len());
+            std::ptr::write_bytes(dv.start(), 0, panels.len());
+        }
+        Self { keys_turned, values_turned, keys, dk, dv, panels }
+    }
+}
+
+/// # Safety
+/// AVX-512F.
+#[target_feature(enable = "avx512f")]
+unsafe fn backward_head(dims: &Dims, saved: &Saved<'_, f32>, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
+    let head = Head::new(dims, saved.k, saved.v);
+    let per_block = QUERIES * dims.head;
+    for (block, dq) in dq.chunks_mut(per_block).enumerate() {
+        let numbers = block * per_block..block * per_block + dq.len();
+        let queries = block * QUERIES..block * QUERIES + dq.len() / dims.head;
+        let saved = Saved {
+            q: &saved.q[numbers.clone()],
+            y: &saved.y[numbers.clone()],
+            dy: &saved.dy[numbers],
+            lse: &saved.lse[queries.clone()],
+            ..*saved
+        };
+        // SAFETY: as here.
+        unsafe { backward_block(dims, &head, queries, &saved, dq) };
+    }
+    for (sums, to) in [(&head.dk, dk), (&head.dv, dv)] {
+        for (row, to) in to.chunks_exact_mut(dims.head).enumerate() {
+            // SAFETY: the sums hold a row for every key.
+            unsafe { read_row(sums.start(), head.panels, row, 1.0, to) };
+        }
+    }
+}
+
+/// A block of queries, packed for the five products.
+struct Block {
+    /// (head size, rows) of every tile: q times the factor of the logits, and dy.
+    q_left: Scratch,
+    dy_left: Scratch,
+    /// The same rows as panels.
+    q: Scratch,
+    dy: Scratch,
+    dq: Scratch,
+    /// Probabilities and their gradients, (queries, 128).
+    p: Scratch,
+    ds: Scratch,
+    panels: Panels,
+    /// Σ_d dy·y of every query.
+    dots: Vec<f32>,
+    tiles: Vec<Range<usize>>,
+}
+
+impl Block {
+    fn new(dims: &Dims, saved: &Saved<'_, f32>) -> Self {
+        let (head, queries) = (dims.head, saved.lse.len());
+        let panels = Panels { rows: queries, columns: head };
+        let [q_left, dy_left] = std::array::from_fn(|_| Scratch::new(queries * head));
+        let [q, dy, dq] = std::array::from_fn(|_| Scratch::new(panels.len()));
+        let [p, ds] = std::array::from_fn(|_| Scratch::new(queries * KEYS));
+        let tiles: Vec<Range<usize>> = even_pieces(queries, MAX_ROWS).collect();
+        // SAFETY: room was just made.
+        unsafe {
+            for tile in &tiles {
+                let (numbers, at) = (tile.start * head..tile.end * head, tile.start * head);
+                pack_left(&saved.q[numbers.clone()], head, dims.factor(), q_left.start().add(at));
+                pack_left(&saved.dy[numbers], head, 1.0, dy_left.start().add(at));
+            }
+            pack_columns(saved.q, head, panels, q.start());
+            pack_columns(saved.dy, head, panels, dy.start());
+            std::ptr::write_bytes(dq.start(), 0, panels.len());
+        }
+        let rows = saved.dy.chunks_exact(head).zip(saved.y.chunks_exact(head));
+        let dots = rows.map(|(dy, y)| dy.iter().zip(y).map(|(a, b)| a * b).sum()).collect();
+        Self { q_left, dy_left, q, dy, dq, p, ds, panels, dots, tiles }
+    }
+}
+
+/// # Safety
+/// AVX-512F.
+#[target_feature(enable = "avx512f")]
+unsafe fn backward_block(dims: &Dims, head: &Head, queries: Range<usize>, saved: &Saved<'_, f32>, dq: &mut [f32]) {
+    let view = View { keys: dims.keys, causal: dims.causal };
+    let block = Block::new(dims, saved);
+    for start in (0..view.of(queries.end - 1)).step_by(KEYS) {
+        let width = (dims.keys - start).min(KEYS);
+        for tile in &block.tiles {
+            // SAFETY: as here; the keys from `start` are in the packed operands.
+            unsafe { probabilities(dims, head, &block, saved.lse, tile.clone(), queries.start, start, width) };
+        }
+        // SAFETY: as above.
+        unsafe { sums(dims, head, &block, start, width) };
+    }
+    for (row, to) in dq.chunks_exact_mut(dims.head).enumerate() {
+        // SAFETY: dq holds a row for every query of the block.
+        unsafe { read_row(block.dq.start(), block.panels, row, 1.0, to) };
+    }
+}
+
+/// For one tile of queries and a block of keys: P and dS = P ∘ (dP − Σ dy·y) · scale.
+///
+/// # Safety
+/// AVX-512F; `start + width` keys are packed.
+#[target_feature(enable = "avx512f")]
+#[expect(clippy::too_many_arguments, reason = "one place calls it, and a struct would name each of them twice")]
+unsafe fn probabilities(
+    dims: &Dims,
+    head: &Head,
+    block: &Block,
+    lse: &[f32],
+    tile: Range<usize>,
+    first: usize,
+    start: usize,
+    width: usize,
+) {
+    let (rows, size) = (tile.len(), dims.head);
+    let view = View { keys: dims.keys, causal: dims.causal };
+    let scale = _mm512_set1_ps(dims.scale as f32);
+    // SAFETY: rows of the block's buffers, keys of the head's.
+    unsafe {
+        let (p, ds) = (block.p.start().add(tile.start * KEYS), block.ds.start().add(tile.start * KEYS));
+        let (q, dy) = (block.q_left.start().add(tile.start * size), block.dy_left.start().add(tile.start * size));
+        products(rows, size, q, head.keys_turned.start().add(start * size), p, width);
+        products(rows, size, dy, head.values_turned.start().add(start * size), ds, width);
+        for (row, query) in tile.enumerate() {
+            let seen = view.of(first + query).saturating_sub(start);
+            let (lse, dot) = (_mm512_set1_ps(lse[query]), _mm512_set1_ps(block.dots[query]));
+            for key in (0..width).step_by(LANES) {
+                let (p, ds) = (p.add(row * KEYS + key), ds.add(row * KEYS + key));
+                let power = exp2(_mm512_sub_ps(_mm512_loadu_ps(p), lse));
+                let power = _mm512_maskz_mov_ps(mask(key, seen), power);
+                let gap = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(ds), dot), scale);
+                _mm512_storeu_ps(p, power);
+                // Masked, since what lies beyond the last key is 0 · unknown.
+                _mm512_storeu_ps(ds, _mm512_maskz_mul_ps(mask(key, seen), power, gap));
+            }
+        }
+    }
+}
+
+/// dq += dS·K, dk += dSᵀ·Q, dv += Pᵀ·dy for a block of queries and a block of keys.
+///
+/// # Safety
+/// AVX-512F; `start + width` keys are packed.
+unsafe fn sums(dims: &Dims, head: &Head, block: &Block, start: usize, width: usize) {
+    let queries = block.panels.rows;
+    debug_assert_eq!(dims.head, block.panels.columns, "the block was packed for another head size");
+    // SAFETY: rows of the block's buffers, keys of the head's.
+    unsafe {
+        for tile in &block.tiles {
+            let keys = ((head.keys.start().cast_const(), head.panels), start);
+            let dq = ((block.dq.start(), block.panels), tile.start);
+            by_panels(tile.len(), Rows::Of128, width, block.ds.start().add(tile.start * KEYS), keys, dq);
+        }
+        for keys in even_pieces(width, MAX_ROWS) {
+            let at = start + keys.start;
+            for (left, right, sum) in [(&block.ds, &block.q, &head.dk), (&block.p, &block.dy, &head.dv)] {
+                let right = ((right.start().cast_const(), block.panels), 0);
+                let sum = ((sum.start(), head.panels), at);
+                by_panels(keys.len(), Rows::Turned128, queries, left.start().add(keys.start), right, sum);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_of_two_are_near_the_exact_ones() {
+        if !tile::available() {
+            return;
+        }
+        for step in 0..20_000 {
+            let x = -(step as f32) * 0.0075;
+            let mut lanes = [0.0f32; LANES];
+            // SAFETY: AVX-512F was seen; sixteen numbers into an array of sixteen.
+            unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), exp2(_mm512_set1_ps(x))) };
+            let exact = f64::from(x).exp2();
+            let error = (f64::from(lanes[3]) - exact).abs();
+            assert!(error <= 1.2e-7 * exact + 1.5e-45, "2^{x}: {error:e}");
+        }
+    }
+
+    #[test]
+    fn masks_count_lanes() {
+        assert_eq!((mask(0, 16), mask(16, 16), mask(16, 19), mask(0, 100)), (0xffff, 0, 7, 0xffff));
+    }
+}

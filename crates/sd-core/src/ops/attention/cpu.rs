@@ -1,0 +1,188 @@
+//! Attention on the CPU: the definition, and a blocked path for every element type whose products go to `gemm`.
+//!
+//! The blocked path holds the probabilities of some rows of queries at a time, [`BLOCK`] numbers a thread.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::Dims;
+#[cfg(target_arch = "x86_64")]
+use super::avx512;
+use crate::ops::Real;
+use crate::ops::matmul::{View, product};
+
+/// Probabilities held at a time, about.
+const BLOCK: usize = 1 << 18;
+
+/// Operands of the backward, row-major: q, y, dy (B·H, Tq, D), k, v (B·H, Tk, D), and what the forward kept.
+pub(super) struct Saved<'a, T> {
+    pub(super) q: &'a [T],
+    pub(super) k: &'a [T],
+    pub(super) v: &'a [T],
+    pub(super) y: &'a [T],
+    pub(super) dy: &'a [T],
+    /// log₂ Σ e^logit of every query.
+    pub(super) lse: &'a [T],
+}
+
+/// y and, of every query, log₂ Σ e^logit.
+pub(super) fn forward_f32(dims: &Dims, q: &[f32], k: &[f32], v: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    #[cfg(target_arch = "x86_64")]
+    if crate::ops::tile::available() {
+        let (mut y, mut lse) = (vec![0.0; q.len()], vec![0.0; dims.heads * dims.queries]);
+        avx512::forward(dims, q, k, v, &mut y, &mut lse);
+        return (y, lse);
+    }
+    forward(dims, q, k, v)
+}
+
+/// (dq, dk, dv).
+pub(super) fn backward_f32(dims: &Dims, saved: &Saved<'_, f32>) -> [Vec<f32>; 3] {
+    #[cfg(target_arch = "x86_64")]
+    if crate::ops::tile::available() {
+        let [mut dq, mut dk, mut dv] = [saved.q, saved.k, saved.v].map(|like| vec![0.0; like.len()]);
+        avx512::backward(dims, saved, &mut dq, &mut dk, &mut dv);
+        return [dq, dk, dv];
+    }
+    backward(dims, saved)
+}
+
+/// y and, of every query, log₂ Σ e^logit.
+pub(super) fn forward<T: Real>(dims: &Dims, q: &[T], k: &[T], v: &[T]) -> (Vec<T>, Vec<T>) {
+    let mut y = vec![T::zero(); q.len()];
+    let mut lse = vec![T::zero(); dims.heads * dims.queries];
+    let (per_q, per_k) = (dims.queries * dims.head, dims.keys * dims.head);
+    y.par_chunks_mut(per_q).zip(lse.par_chunks_mut(dims.queries)).enumerate().for_each(|(head, (y, lse))| {
+        let (q, k, v) = (&q[head * per_q..], &k[head * per_k..][..per_k], &v[head * per_k..][..per_k]);
+        for rows in blocks(dims) {
+            let mut p = logits(dims, &q[rows.start * dims.head..rows.end * dims.head], k);
+            normalise(dims, rows.clone(), &mut p, &mut lse[rows.clone()]);
+            let p = View::new(&p, rows.len(), dims.keys);
+            product(&mut y[rows.start * dims.head..], dims.head, p, View::new(v, dims.keys, dims.head), false);
+        }
+    });
+    (y, lse)
+}
+
+/// Rows of queries whose probabilities are held together.
+fn blocks(dims: &Dims) -> impl Iterator<Item = Range<usize>> + use<> {
+    let (queries, step) = (dims.queries, (BLOCK / dims.keys).max(1));
+    (0..queries).step_by(step).map(move |start| start..(start + step).min(queries))
+}
+
+/// scale · q·kᵀ of some rows.
+fn logits<T: Real>(dims: &Dims, q: &[T], k: &[T]) -> Vec<T> {
+    let scale = T::from_f64(dims.scale);
+    let scaled: Vec<T> = q.iter().map(|q| *q * scale).collect();
+    let rows = q.len() / dims.head;
+    let mut logits = vec![T::zero(); rows * dims.keys];
+    let keys = View::new(k, dims.keys, dims.head).transposed();
+    product(&mut logits, dims.keys, View::new(&scaled, rows, dims.head), keys, false);
+    logits
+}
+
+/// Keys that query `query` sees.
+fn seen(dims: &Dims, query: usize) -> usize {
+    if dims.causal { dims.keys.min(query + 1) } else { dims.keys }
+}
+
+/// Logits → probabilities, and log₂ Σ e^logit of each row.
+fn normalise<T: Real>(dims: &Dims, rows: Range<usize>, p: &mut [T], lse: &mut [T]) {
+    for ((query, p), lse) in rows.zip(p.chunks_exact_mut(dims.keys)).zip(lse) {
+        let (seen, hidden) = p.split_at_mut(seen(dims, query));
+        hidden.fill(T::zero());
+        let highest = seen.iter().map(|x| x.to_f64()).fold(f64::NEG_INFINITY, f64::max);
+        let total: f64 = seen.iter().map(|x| (x.to_f64() - highest).exp()).sum();
+        seen.iter_mut().for_each(|x| *x = T::from_f64((x.to_f64() - highest).exp() / total));
+        *lse = T::from_f64((highest + total.ln()) / std::f64::consts::LN_2);
+    }
+}
+
+/// (dq, dk, dv).
+pub(super) fn backward<T: Real>(dims: &Dims, saved: &Saved<'_, T>) -> [Vec<T>; 3] {
+    let [mut dq, mut dk, mut dv] = [saved.q, saved.k, saved.v].map(|like| vec![T::zero(); like.len()]);
+    let (per_q, per_k) = (dims.queries * dims.head, dims.keys * dims.head);
+    let gradients = dq.par_chunks_mut(per_q).zip(dk.par_chunks_mut(per_k)).zip(dv.par_chunks_mut(per_k));
+    gradients.enumerate().for_each(|(head, ((dq, dk), dv))| {
+        let (keys, first) = (head * per_k..(head + 1) * per_k, head * dims.queries);
+        let (k, v) = (&saved.k[keys.clone()], &saved.v[keys]);
+        for rows in blocks(dims) {
+            let numbers = (first + rows.start) * dims.head..(first + rows.end) * dims.head;
+            let saved = Saved {
+                q: &saved.q[numbers.clone()],
+                y: &saved.y[numbers.clone()],
+                dy: &saved.dy[numbers],
+                lse: &saved.lse[first + rows.start..first + rows.end],
+                k,
+                v,
+            };
+            let dq = &mut dq[rows.start * dims.head..rows.end * dims.head];
+            backward_rows(dims, rows, &saved, dq, dk, dv);
+        }
+    });
+    [dq, dk, dv]
+}
+
+/// One block of queries of one head: writes dq, adds to dk and dv.
+fn backward_rows<T: Real>(
+    dims: &Dims,
+    rows: Range<usize>,
+    saved: &Saved<'_, T>,
+    dq: &mut [T],
+    dk: &mut [T],
+    dv: &mut [T],
+) {
+    let (count, head) = (rows.len(), dims.head);
+    let mut p = logits(dims, saved.q, saved.k);
+    let mut ds = vec![T::zero(); p.len()];
+    let dy = View::new(saved.dy, count, head);
+    product(&mut ds, dims.keys, dy, View::new(saved.v, dims.keys, head).transposed(), false);
+    for (index, (p, ds)) in p.chunks_exact_mut(dims.keys).zip(ds.chunks_exact_mut(dims.keys)).enumerate() {
+        let row = index * head..(index + 1) * head;
+        let dot: f64 =
+            saved.dy[row.clone()].iter().zip(&saved.y[row]).map(|(a, b)| a.to_f64() * b.to_f64()).sum();
+        let seen = seen(dims, rows.start + index);
+        let lse = saved.lse[index].to_f64() * std::f64::consts::LN_2;
+        for (key, (p, ds)) in p.iter_mut().zip(ds).enumerate() {
+            let probability = if key < seen { (p.to_f64() - lse).exp() } else { 0.0 };
+            *ds = T::from_f64(probability * (ds.to_f64() - dot) * dims.scale);
+            *p = T::from_f64(probability);
+        }
+    }
+    let (p, ds) = (View::new(&p, count, dims.keys), View::new(&ds, count, dims.keys));
+    product(dq, head, ds, View::new(saved.k, dims.keys, head), false);
+    product(dk, head, ds.transposed(), View::new(saved.q, count, head), true);
+    product(dv, head, p.transposed(), dy, true);
+}
+
+/// The definition, in the reader's order: what every other path is tested against. Returns (y, dq, dk, dv) for a given dy.
+#[cfg(test)]
+pub(super) fn reference(dims: &Dims, [q, k, v, dy]: [&[f64]; 4]) -> [Vec<f64>; 4] {
+    let size = dims.head;
+    let [mut y, mut dq, mut dk, mut dv] = [q, q, k, v].map(|like| vec![0.0; like.len()]);
+    let dot = |a: &[f64], i: usize, b: &[f64], j: usize| -> f64 {
+        (0..size).map(|d| a[i * size + d] * b[j * size + d]).sum()
+    };
+    for head in 0..dims.heads {
+        for query in 0..dims.queries {
+            let i = head * dims.queries + query;
+            let keys: Vec<usize> = (0..seen(dims, query)).map(|key| head * dims.keys + key).collect();
+            let logits: Vec<f64> = keys.iter().map(|j| dims.scale * dot(q, i, k, *j)).collect();
+            let total: f64 = logits.iter().map(|x| x.exp()).sum();
+            let p: Vec<f64> = logits.iter().map(|x| x.exp() / total).collect();
+            let dp: Vec<f64> = keys.iter().map(|j| dot(dy, i, v, *j)).collect();
+            let mean: f64 = p.iter().zip(&dp).map(|(p, dp)| p * dp).sum();
+            for ((j, p), dp) in keys.iter().zip(&p).zip(&dp) {
+                let ds = p * (dp - mean) * dims.scale;
+                for d in 0..size {
+                    y[i * size + d] += p * v[j * size + d];
+                    dq[i * size + d] += ds * k[j * size + d];
+                    dk[j * size + d] += ds * q[i * size + d];
+                    dv[j * size + d] += p * dy[i * size + d];
+                }
+            }
+        }
+    }
+    [y, dq, dk, dv]
+}
