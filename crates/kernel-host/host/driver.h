@@ -36,8 +36,9 @@ static inline T take() {
 // ---- buffers ---------------------------------------------------------------------------------------------------------------
 
 // Every buffer is an allocation of its own between two guards, which the address sanitizer forbids to the kernels and which
-// are also compared with their pattern afterwards.
-constexpr size_t kGuard = 4096;
+// are also compared with their pattern afterwards. It begins at a multiple of 16 bytes and of no more: what a kernel may rely
+// on (`cuda::lower::ALIGNMENT`).
+constexpr size_t kPage = 4096, kGuard = kPage + 16;
 constexpr unsigned char kCanary = 0xa5;
 
 struct Memory {
@@ -51,8 +52,8 @@ static Memory *memories = nullptr;
 static uint32_t memory_count = 0;
 
 static void allocate(Memory &memory) {
-  const size_t total = (2 * kGuard + memory.size + kGuard - 1) / kGuard * kGuard;
-  memory.whole = (unsigned char *)std::aligned_alloc(kGuard, total);
+  const size_t total = (2 * kGuard + memory.size + kPage - 1) / kPage * kPage;
+  memory.whole = (unsigned char *)std::aligned_alloc(kPage, total);
   if (!memory.whole) fail("no memory for a buffer of %zu bytes", memory.size);
   memory.data = memory.whole + kGuard;
   std::memset(memory.whole, kCanary, total);

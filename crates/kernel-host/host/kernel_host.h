@@ -736,16 +736,21 @@ static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __clz(int x) { return x ? __builtin_clz((unsigned)x) : 32; }
 static inline int __ffs(int x) { return __builtin_ffs(x); }
 
-// CUDA's min and max take any two arithmetic types and compare in their common one.
-template <typename A, typename B>
-static inline std::common_type_t<A, B> min(A a, B b) {
-  using C = std::common_type_t<A, B>;
-  if constexpr (std::is_floating_point_v<C>) return (C)std::fmin((C)a, (C)b);
-  else return (C)b < (C)a ? (C)b : (C)a;
-}
-template <typename A, typename B>
-static inline std::common_type_t<A, B> max(A a, B b) {
-  using C = std::common_type_t<A, B>;
-  if constexpr (std::is_floating_point_v<C>) return (C)std::fmax((C)a, (C)b);
-  else return (C)a < (C)b ? (C)b : (C)a;
-}
+// CUDA's min and max: these pairs of types and no others, so that what is ambiguous there is so here.
+#define KERNEL_HOST_EXTREMA(A, B, C)                                   \
+  static inline C min(A a, B b) { return (C)b < (C)a ? (C)b : (C)a; }  \
+  static inline C max(A a, B b) { return (C)a < (C)b ? (C)b : (C)a; }
+KERNEL_HOST_EXTREMA(int, int, int)
+KERNEL_HOST_EXTREMA(int, unsigned, unsigned)
+KERNEL_HOST_EXTREMA(unsigned, int, unsigned)
+KERNEL_HOST_EXTREMA(unsigned, unsigned, unsigned)
+KERNEL_HOST_EXTREMA(long, long, long)
+KERNEL_HOST_EXTREMA(unsigned long, unsigned long, unsigned long)
+KERNEL_HOST_EXTREMA(long long, long long, long long)
+KERNEL_HOST_EXTREMA(long long, unsigned long long, unsigned long long)
+KERNEL_HOST_EXTREMA(unsigned long long, long long, unsigned long long)
+KERNEL_HOST_EXTREMA(unsigned long long, unsigned long long, unsigned long long)
+static inline float min(float a, float b) { return fminf(a, b); }
+static inline float max(float a, float b) { return fmaxf(a, b); }
+static inline double min(double a, double b) { return fmin(a, b); }
+static inline double max(double a, double b) { return fmax(a, b); }

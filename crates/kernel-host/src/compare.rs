@@ -150,7 +150,8 @@ mod tests {
         for element in [Element::F32, Element::F16, Element::Bf16] {
             let expected = Expected::new("y", element, values.clone());
             assert_eq!(expected.check(&values), Ok(0.0));
-            let near: Vec<f64> = values.iter().map(|x| x * (1.0 + 0.5 * expected.tolerance.relative)).collect();
+            let near: Vec<f64> =
+                values.iter().map(|x| x * (1.0 + 0.5 * expected.tolerance.relative)).collect();
             assert!(expected.check(&near).unwrap() < 1.0);
             let mutants = [
                 vec![f64::NAN; 42],
@@ -189,6 +190,9 @@ mod tests {
     fn an_error_says_where_and_how_far() {
         let expected = Expected::new("dx", Element::F32, vec![1.0, 2.0]);
         let error = expected.check(&[1.0, 2.5]).unwrap_err().to_string();
-        assert!(error.starts_with("dx: 1 of 2 elements are wrong, the first at 1: 2.5e0, expected 2e0;"), "{error}");
+        assert!(
+            error.starts_with("dx: 1 of 2 elements are wrong, the first at 1: 2.5e0, expected 2e0;"),
+            "{error}"
+        );
     }
 }

@@ -136,7 +136,8 @@ impl Compiler {
     fn prepare(&self, folder: &Path, source: &Source, text: &str) -> Result<Vec<Entry>, String> {
         let file = source.path.rsplit('/').next().unwrap_or(source.path);
         let put = |name: &str, text: &str| {
-            fs::write(folder.join(name), text).map_err(|error| format!("{}: {error}", folder.join(name).display()))
+            fs::write(folder.join(name), text)
+                .map_err(|error| format!("{}: {error}", folder.join(name).display()))
         };
         fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         put("kernel_host.h", HEADER)?;
@@ -174,7 +175,8 @@ pub(crate) static EMPTY: Source =
     Source { name: "none", path: "none.cu", text: "", kernels: &[], stack_limit: 0 };
 
 fn table(entries: &[Entry]) -> String {
-    let lines = entries.iter().map(|Entry { name, bound }| format!("  KERNEL_HOST_ENTRY({name}, ({bound})),\n"));
+    let lines =
+        entries.iter().map(|Entry { name, bound }| format!("  KERNEL_HOST_ENTRY({name}, ({bound})),\n"));
     format!(
         "namespace kernel_host {{\nconst Entry entries[] = {{\n{}  {{nullptr, nullptr}}\n}};\nconst size_t entry_count = {};\n}}\n",
         lines.collect::<String>(),

@@ -123,13 +123,20 @@ pub(crate) fn entries(preprocessed: &str) -> Result<Vec<Entry>, String> {
 fn entry(after: &str, external: bool) -> Result<Entry, String> {
     let mut signature = after.to_owned();
     let mut bound = "0".to_owned();
-    if let Some((before, rest)) = after.split_once("KERNEL_HOST_BOUNDS(").filter(|(before, _)| !before.contains('(')) {
+    if let Some((before, rest)) =
+        after.split_once("KERNEL_HOST_BOUNDS(").filter(|(before, _)| !before.contains('('))
+    {
         let end = closing(rest).ok_or("`__launch_bounds__` is not closed")?;
         bound = declarators(&rest[..end])[0].trim().to_owned();
         signature = format!("{before}{}", &rest[end + 1..]);
     }
-    let name = signature.split_once('(').and_then(|(before, _)| name_of(before)).ok_or("a kernel without a name")?;
-    if external { Ok(Entry { name: name.to_owned(), bound }) } else { Err(format!("kernel {name} is not `extern \"C\"`")) }
+    let name =
+        signature.split_once('(').and_then(|(before, _)| name_of(before)).ok_or("a kernel without a name")?;
+    if external {
+        Ok(Entry { name: name.to_owned(), bound })
+    } else {
+        Err(format!("kernel {name} is not `extern \"C\"`"))
+    }
 }
 
 /// Where the bracket closes that stands open at the start.
@@ -153,15 +160,15 @@ mod tests {
                 "  __shared__ float a[W * (H + 1)], b;",
                 "  static float a[W * (H + 1)], b; KERNEL_HOST_SHARED(a); KERNEL_HOST_SHARED(b);",
             ),
-            (
-                "__shared__ Tile<float, 3> t[2];",
-                "static Tile<float, 3> t[2]; KERNEL_HOST_SHARED(t);",
-            ),
+            ("__shared__ Tile<float, 3> t[2];", "static Tile<float, 3> t[2]; KERNEL_HOST_SHARED(t);"),
             (
                 "__shared__ alignas(16) T x[4];",
                 "__attribute__((aligned(16))) static T x[4]; KERNEL_HOST_SHARED(x);",
             ),
-            ("extern __shared__ float dynamic_shared[];", "float *const dynamic_shared = KERNEL_HOST_DYNAMIC(float);"),
+            (
+                "extern __shared__ float dynamic_shared[];",
+                "float *const dynamic_shared = KERNEL_HOST_DYNAMIC(float);",
+            ),
             (
                 "extern __shared__ __align__(16) unsigned char bytes[];",
                 "unsigned char *const bytes = KERNEL_HOST_DYNAMIC(unsigned char);",
@@ -186,7 +193,10 @@ mod tests {
                     extern \"C\" KERNEL_HOST_GLOBAL void KERNEL_HOST_BOUNDS(f(2, 3), 4) b(int n) {}\n\
                     extern \"C\" KERNEL_HOST_GLOBAL KERNEL_HOST_BOUNDS(kThreads) void c(int n) {}\n";
         let entry = |name: &str, bound: &str| Entry { name: name.into(), bound: bound.into() };
-        assert_eq!(entries(text).unwrap(), [entry("a_f32", "0"), entry("b", "f(2, 3)"), entry("c", "kThreads")]);
+        assert_eq!(
+            entries(text).unwrap(),
+            [entry("a_f32", "0"), entry("b", "f(2, 3)"), entry("c", "kThreads")]
+        );
         assert!(entries("static KERNEL_HOST_GLOBAL void f() {}").unwrap_err().contains("kernel f is not"));
     }
 }

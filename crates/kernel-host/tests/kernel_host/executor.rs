@@ -3,7 +3,7 @@
 use kernel_host::{Data, Error};
 use sd_core::cuda::{Arg, Element, Matrix, Product, Program, blocks};
 
-use crate::proof::{ORDERS, PROOF, host, once};
+use crate::proof::{ORDERS, SOUND, host, once};
 
 const FLOATS: [Element; 3] = [Element::F32, Element::F16, Element::Bf16];
 
@@ -15,7 +15,7 @@ fn integers(count: usize) -> Vec<f64> {
 #[test]
 fn the_kernels_of_a_file_are_those_it_says() {
     let Some(host) = host() else { return };
-    assert_eq!(host.kernels(&PROOF).unwrap(), PROOF.kernels);
+    assert_eq!(host.kernels(&SOUND).unwrap(), SOUND.kernels);
 }
 
 #[test]
@@ -28,7 +28,14 @@ fn rows_are_summed_through_barriers_shuffles_and_shared_memory() {
             let y = program.output(Element::F32, rows);
             let args = vec![Arg::Buffer(x), Arg::Buffer(y), Arg::I64(rows as i64), Arg::I64(columns as i64)];
             // Fewer blocks than rows: each block takes several.
-            program.launch(&PROOF, &format!("row_sums_{}", element.suffix()), [2, 1, 1], [128, 1, 1], 0, args);
+            program.launch(
+                &SOUND,
+                &format!("row_sums_{}", element.suffix()),
+                [2, 1, 1],
+                [128, 1, 1],
+                0,
+                args,
+            );
             let values = integers(rows * columns);
             let expected: Vec<f64> = values.chunks(columns).map(|row| row.iter().sum()).collect();
             for order in ORDERS {
@@ -48,10 +55,9 @@ fn blocks_and_threads_have_two_dimensions_and_tiles_their_tails() {
         let x = program.input(element, rows * columns);
         let y = program.output(element, rows * columns);
         let args = vec![Arg::Buffer(x), Arg::Buffer(y), Arg::I64(rows as i64), Arg::I64(columns as i64)];
-        program.launch(&PROOF, &format!("transpose_{}", element.suffix()), [3, 2, 1], [32, 32, 1], 0, args);
+        program.launch(&SOUND, &format!("transpose_{}", element.suffix()), [3, 2, 1], [32, 32, 1], 0, args);
         let values = integers(rows * columns);
-        let expected: Vec<f64> =
-            (0..rows * columns).map(|i| values[i % rows * columns + i / rows]).collect();
+        let expected: Vec<f64> = (0..rows * columns).map(|i| values[i % rows * columns + i / rows]).collect();
         let got = host.run(&program, &[Data::from_f64(element, &values)], ORDERS[2]).unwrap();
         assert_eq!(got[0].to_f64(), expected);
     }
@@ -67,12 +73,21 @@ fn the_tensor_cores_product_is_the_product_of_matrices() {
         let b = program.input(element, batch * 128);
         let c = program.in_out(Element::F32, batch * 128);
         let args = [a, b, c].map(Arg::Buffer).to_vec();
-        program.launch(&PROOF, &format!("small_product_{}", element.suffix()), [3, 1, 1], [32, 1, 1], 0, args);
-        let (left, right, start) = (integers(batch * 256), integers(batch * 128 + 5), integers(batch * 128 + 9));
+        program.launch(
+            &SOUND,
+            &format!("small_product_{}", element.suffix()),
+            [3, 1, 1],
+            [32, 1, 1],
+            0,
+            args,
+        );
+        let (left, right, start) =
+            (integers(batch * 256), integers(batch * 128 + 5), integers(batch * 128 + 9));
         let (right, start) = (&right[5..], &start[9..]);
         let at = |i: usize| {
             let (batch, row, column) = (i / 128, i / 8 % 16, i % 8);
-            let products = (0..16).map(|k| left[batch * 256 + row * 16 + k] * right[batch * 128 + column * 16 + k]);
+            let products =
+                (0..16).map(|k| left[batch * 256 + row * 16 + k] * right[batch * 128 + column * 16 + k]);
             start[i] + products.sum::<f64>()
         };
         let expected: Vec<f64> = (0..batch * 128).map(at).collect();
@@ -89,7 +104,8 @@ fn the_tensor_cores_product_is_the_product_of_matrices() {
 
 /// Every exponent with mantissas that round down, up and to even on either side, both signs; the special values.
 fn awkward_floats() -> Vec<f32> {
-    let mantissas = [0u32, 1, 0xfff, 0x1000, 0x1001, 0x2fff, 0x3000, 0x7fff, 0x8000, 0x8001, 0x1_8000, 0x7f_ffff];
+    let mantissas =
+        [0u32, 1, 0xfff, 0x1000, 0x1001, 0x2fff, 0x3000, 0x7fff, 0x8000, 0x8001, 0x1_8000, 0x7f_ffff];
     let positive = (0..=255u32).flat_map(|exponent| mantissas.map(|mantissa| exponent << 23 | mantissa));
     positive.flat_map(|bits| [f32::from_bits(bits), f32::from_bits(bits | 1 << 31)]).collect()
 }
@@ -98,14 +114,15 @@ fn awkward_floats() -> Vec<f32> {
 fn sixteen_bit_types_round_as_the_crate_half_does() {
     let Some(host) = host() else { return };
     let values = awkward_floats();
-    let given = Data::from_bytes(Element::F32, values.iter().flat_map(|x| x.to_le_bytes()).collect()).unwrap();
+    let given =
+        Data::from_bytes(Element::F32, values.iter().flat_map(|x| x.to_le_bytes()).collect()).unwrap();
     for element in [Element::F16, Element::Bf16] {
         let mut program = Program::new("rounding");
         let x = program.input(Element::F32, values.len());
         let y = program.output(element, values.len());
         let args = vec![Arg::Buffer(x), Arg::Buffer(y), Arg::I64(values.len() as i64)];
         let kernel = format!("round_trip_{}", element.suffix());
-        program.launch(&PROOF, &kernel, blocks(values.len(), 1024), [256, 1, 1], 0, args);
+        program.launch(&SOUND, &kernel, blocks(values.len(), 1024), [256, 1, 1], 0, args);
         let got = host.run(&program, std::slice::from_ref(&given), ORDERS[0]).unwrap();
         for (pair, value) in got[0].bytes().chunks(2).zip(&values) {
             let bits = u16::from_le_bytes([pair[0], pair[1]]);
@@ -113,7 +130,10 @@ fn sixteen_bit_types_round_as_the_crate_half_does() {
                 Element::F16 => (half::f16::from_f32(*value).to_bits(), half::f16::from_bits(bits).is_nan()),
                 _ => (half::bf16::from_f32(*value).to_bits(), half::bf16::from_bits(bits).is_nan()),
             };
-            assert!(if value.is_nan() { nan } else { bits == same }, "{value:e} became {bits:#x}, not {same:#x}");
+            assert!(
+                if value.is_nan() { nan } else { bits == same },
+                "{value:e} became {bits:#x}, not {same:#x}"
+            );
         }
     }
 }
@@ -167,8 +187,7 @@ fn warp_collectives_move_what_they_say() {
     };
     let ballot = (0..32).filter(|lane| lane % 3 == 0).fold(0u32, |word, lane| word | 1 << lane);
     let halves = |lane: u32| if lane < 8 { lane ^ 1 } else { (lane + 1).min(31) + 100 };
-    let expected: Vec<u32> =
-        (0..32).map(lane_word).chain([ballot; 32]).chain((0..32).map(halves)).collect();
+    let expected: Vec<u32> = (0..32).map(lane_word).chain([ballot; 32]).chain((0..32).map(halves)).collect();
     for order in ORDERS {
         assert_eq!(host.run(&program, &[], order).unwrap()[0], Data::from_u32(&expected));
     }
@@ -194,7 +213,13 @@ fn products_and_zeros_are_steps_too() {
     let b = program.input(Element::F32, n * k);
     let c = program.output(Element::F32, 2 * m * n);
     program.zero(c);
-    let plain = |buffer, row_stride, batch_stride| Matrix { buffer, offset: 0, row_stride, batch_stride, transposed: false };
+    let plain = |buffer, row_stride, batch_stride| Matrix {
+        buffer,
+        offset: 0,
+        row_stride,
+        batch_stride,
+        transposed: false,
+    };
     let product = Product {
         m,
         n,
@@ -224,7 +249,16 @@ fn a_product_out_of_bounds_is_found() {
     let a = program.input(Element::F32, 4);
     let c = program.output(Element::F32, 4);
     let plain = |buffer| Matrix { buffer, offset: 1, row_stride: 2, batch_stride: 0, transposed: false };
-    program.product(Product { m: 2, n: 2, k: 2, batch: 1, a: plain(a), b: plain(a), c: plain(c), accumulate: false });
+    program.product(Product {
+        m: 2,
+        n: 2,
+        k: 2,
+        batch: 1,
+        a: plain(a),
+        b: plain(a),
+        c: plain(c),
+        accumulate: false,
+    });
     let error = host.run(&program, &[Data::from_f64(Element::F32, &[0.0; 4])], ORDERS[0]).unwrap_err();
     assert!(error.to_string().contains("AddressSanitizer"), "{error}");
 }
@@ -260,7 +294,7 @@ fn inputs_that_do_not_fit_are_refused() {
 #[test]
 fn a_file_that_does_not_compile_says_so() {
     let Some(host) = host() else { return };
-    let broken = host.with_text("proof", format!("{}\nnonsense;\n", PROOF.text));
-    let error = broken.kernels(&PROOF).unwrap_err().to_string();
+    let broken = host.with_text("proof", format!("{}\nnonsense;\n", SOUND.text));
+    let error = broken.kernels(&SOUND).unwrap_err().to_string();
     assert!(error.contains("proof.cu") && error.contains("nonsense"), "{error}");
 }

@@ -3,4 +3,5 @@
 
 mod executor;
 mod misuse;
+mod nvrtc;
 mod proof;

@@ -3,7 +3,7 @@
 use kernel_host::Data;
 use sd_core::cuda::{Arg, Element, Program};
 
-use crate::proof::{PROOF, faults, host, once};
+use crate::proof::{SOUND, faults, host, once};
 
 /// A program with one output of `len` floats that `kernel` takes first, then `more`.
 fn writing(kernel: &str, threads: u32, shared: u32, len: usize, more: &[Arg]) -> Program {
@@ -27,7 +27,7 @@ fn finds(program: &Program, inputs: &[Data], needles: &[&str]) {
 #[test]
 fn accesses_outside_a_buffer() {
     let past = writing("writes_past_the_end", 1, 0, 7, &[Arg::I64(7)]);
-    finds(&past, &[], &["AddressSanitizer", "proof.cu", "thread (0, 0, 0)"]);
+    finds(&past, &[], &["AddressSanitizer", "misuse.cu:4", "thread (0, 0, 0)"]);
     // Farther out than any red zone of the allocator's own.
     let far = writing("writes_past_the_end", 1, 0, 7, &[Arg::I64(1000)]);
     finds(&far, &[], &["AddressSanitizer"]);
@@ -51,7 +51,11 @@ fn writes_to_an_input() {
 fn accesses_outside_shared_memory() {
     finds(&writing("overruns_shared", 9, 0, 9, &[]), &[], &["AddressSanitizer", "thread (8, 0, 0)"]);
     finds(&writing("overruns_dynamic", 9, 8 * 4, 9, &[]), &[], &["AddressSanitizer", "thread (8, 0, 0)"]);
-    finds(&writing("overruns_dynamic", 9, 100 << 10, 9, &[]), &[], &["dynamic shared memory; the limit is 101376"]);
+    finds(
+        &writing("overruns_dynamic", 9, 100 << 10, 9, &[]),
+        &[],
+        &["dynamic shared memory; the limit is 101376"],
+    );
 }
 
 #[test]
@@ -84,7 +88,11 @@ fn shared_memory_read_before_the_barrier() {
 
 #[test]
 fn undefined_arithmetic_and_misaligned_vectors() {
-    finds(&writing("overflows", 1, 0, 1, &[Arg::I32(i32::MAX)]), &[], &["signed integer overflow", "thread (0, 0, 0)"]);
+    finds(
+        &writing("overflows", 1, 0, 1, &[Arg::I32(i32::MAX)]),
+        &[],
+        &["signed integer overflow", "thread (0, 0, 0)"],
+    );
     let mut program = Program::new("misaligned");
     let x = program.input(Element::F32, 8);
     let y = program.output(Element::F32, 1);
@@ -110,13 +118,22 @@ fn arguments_that_do_not_fit_the_signature() {
     let inputs = [Data::from_f64(Element::F16, &[0.0; 4]), Data::from_f64(Element::F32, &[0.0; 4])];
     let cases = [
         (vec![half.clone(), y.clone(), Arg::I64(1)], "takes 4 arguments, found 3"),
-        (vec![half.clone(), y.clone(), Arg::I64(1), Arg::I32(4)], "argument 3: expected long long, found int"),
-        (vec![half.clone(), y.clone(), Arg::F32(1.0), Arg::I64(4)], "argument 2: expected long long, found float"),
+        (
+            vec![half.clone(), y.clone(), Arg::I64(1), Arg::I32(4)],
+            "argument 3: expected long long, found int",
+        ),
+        (
+            vec![half.clone(), y.clone(), Arg::F32(1.0), Arg::I64(4)],
+            "argument 2: expected long long, found float",
+        ),
         (
             vec![single.clone(), y.clone(), Arg::I64(1), Arg::I64(4)],
             "argument 0: expected a buffer of f16, found buffer 1 of f32",
         ),
-        (vec![half.clone(), Arg::U64(0), Arg::I64(1), Arg::I64(4)], "argument 1: expected a buffer, found unsigned long long"),
+        (
+            vec![half.clone(), Arg::U64(0), Arg::I64(1), Arg::I64(4)],
+            "argument 1: expected a buffer, found unsigned long long",
+        ),
         (
             vec![half.clone(), single, Arg::I64(1), Arg::I64(4)],
             "argument 1: the kernel takes a pointer it may write through, found buffer 1, an input",
@@ -136,7 +153,7 @@ fn launches_that_no_device_takes() {
         let x = program.input(Element::F32, 1);
         let y = program.output(Element::F32, 1);
         let args = vec![Arg::Buffer(x), Arg::Buffer(y), Arg::I64(1), Arg::I64(1)];
-        program.launch(&PROOF, "transpose_f32", grid, block, 0, args);
+        program.launch(&SOUND, "transpose_f32", grid, block, 0, args);
         program
     };
     let x = [Data::from_f64(Element::F32, &[0.0])];

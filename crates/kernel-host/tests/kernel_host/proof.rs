@@ -1,10 +1,10 @@
-//! The file of kernels that test the executor, and how they are run.
+//! The files of kernels that test the executor, and how they are run.
 
 use kernel_host::{Data, Error, Host, Order};
 use sd_core::cuda::{Arg, Program, Source};
 
-/// Kernels with known results, and kernels that break a rule each.
-pub(crate) static PROOF: Source = Source {
+/// Kernels with known results.
+pub(crate) static SOUND: Source = Source {
     name: "proof",
     path: "crates/kernel-host/tests/kernel_host/proof.cu",
     text: include_str!("proof.cu"),
@@ -23,6 +23,16 @@ pub(crate) static PROOF: Source = Source {
         "gather",
         "warp_tour",
         "bit_tour",
+    ],
+    stack_limit: 0,
+};
+
+/// Kernels that break a rule each.
+pub(crate) static MISUSE: Source = Source {
+    name: "misuse",
+    path: "crates/kernel-host/tests/kernel_host/misuse.cu",
+    text: include_str!("misuse.cu"),
+    kernels: &[
         "writes_past_the_end",
         "reads_before_the_start",
         "writes_an_input",
@@ -57,7 +67,8 @@ pub(crate) fn host() -> Option<Host> {
 
 /// One launch of `kernel` on one block of `threads` as the whole of a program.
 pub(crate) fn once(program: &mut Program, kernel: &str, threads: u32, shared: u32, args: Vec<Arg>) {
-    program.launch(&PROOF, kernel, [1, 1, 1], [threads, 1, 1], shared, args);
+    let source = if SOUND.kernels.contains(&kernel) { &SOUND } else { &MISUSE };
+    program.launch(source, kernel, [1, 1, 1], [threads, 1, 1], shared, args);
 }
 
 /// The message of the fault that the program must end with, in every order.

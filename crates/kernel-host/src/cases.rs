@@ -1,1 +1,0 @@
-//! What the kernels are run on, and what they must give.
