@@ -261,3 +261,36 @@ pub fn blocks(items: usize, per_block: usize) -> [u32; 3] {
     // 2³¹ − 1 blocks is the device's limit along x.
     [u32::try_from(items.div_ceil(per_block).max(1)).unwrap_or(0x7fff_ffff).min(0x7fff_ffff), 1, 1]
 }
+
+/// What a kernel's `Divider` takes to divide 0 … 2³¹ − 1 by `divisor` (1 … 2³¹ − 1) with a multiplication.
+#[must_use]
+pub fn divider(divisor: usize) -> u64 {
+    let divisor = divisor.max(1) as u64;
+    let shift = divisor.next_power_of_two().trailing_zeros();
+    let multiplier = (((1u64 << shift) - divisor) << 32) / divisor + 1;
+    u64::from(shift) << 32 | multiplier & 0xffff_ffff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `Divider::quotient` of `common.cuh`.
+    fn quotient(x: u32, packed: u64) -> u32 {
+        let high = (u64::from(x) * (packed & 0xffff_ffff)) >> 32;
+        u32::try_from((high + u64::from(x)) >> (packed >> 32)).unwrap_or(u32::MAX)
+    }
+
+    #[test]
+    fn a_divider_divides() {
+        let last = i32::MAX as u32;
+        for divisor in (1..70).chain([641, 4096, 65535, 65537, 1 << 30, (1 << 30) + 1, last - 1, last]) {
+            let packed = divider(divisor as usize);
+            let around = |x: u32| [x.saturating_sub(1), x, x.saturating_add(1).min(last)];
+            let multiples = (0..50).map(|k| divisor.saturating_mul(k * k).min(last));
+            for x in multiples.chain([last / 2, last]).flat_map(around) {
+                assert_eq!(quotient(x, packed), x / divisor, "{x} / {divisor}");
+            }
+        }
+    }
+}
