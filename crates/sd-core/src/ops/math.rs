@@ -2,6 +2,7 @@
 //! code, and within a few units of the last place of the exact value; for `f64` those of the standard library.
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
+use std::ops::{Add, Div, Mul, Neg, Sub};
 
 /// What the ops need of an element type beyond arithmetic.
 pub(crate) trait Math: Copy {
@@ -19,6 +20,58 @@ pub(crate) trait Math: Copy {
     fn sigmoid(self) -> Self {
         self.sigmoids().0
     }
+}
+
+/// What the `f32` algorithms need: one number, or a register of numbers.
+pub(crate) trait Single:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
+{
+    /// `x` in every lane.
+    fn of(x: f32) -> Self;
+    /// `self · a + b`, rounded once.
+    fn multiply_add(self, a: Self, b: Self) -> Self;
+    /// `|self|`.
+    fn absolute(self) -> Self;
+    /// `yes` where `self < bound`, else `no`: also where either is NaN.
+    fn if_less(self, bound: Self, yes: Self, no: Self) -> Self;
+    /// `self · 2ⁿ`, rounded once, for whole n in −160..=0 and `self` in [½, 2].
+    fn scale(self, n: Self) -> Self;
+}
+
+impl Single for f32 {
+    #[inline(always)]
+    fn of(x: f32) -> Self {
+        x
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, a: Self, b: Self) -> Self {
+        self.mul_add(a, b)
+    }
+
+    #[inline(always)]
+    fn absolute(self) -> Self {
+        self.abs()
+    }
+
+    #[inline(always)]
+    fn if_less(self, bound: Self, yes: Self, no: Self) -> Self {
+        if self < bound { yes } else { no }
+    }
+
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        // In two halves: the first product is exact, the second rounds where the result is subnormal.
+        let n = (n + ROUND).to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+        let half = n >> 1;
+        self * power_of_two(half) * power_of_two(n.wrapping_sub(half))
+    }
+}
+
+/// 2ⁿ for −126 ≤ n ≤ 127.
+#[inline(always)]
+fn power_of_two(n: i32) -> f32 {
+    f32::from_bits((n.wrapping_add(127) as u32) << 23)
 }
 
 impl Math for f32 {
@@ -39,10 +92,7 @@ impl Math for f32 {
 
     #[inline(always)]
     fn sigmoids(self) -> (Self, Self) {
-        // e^{−|x|} cannot overflow; 1/(1+e) is the value at |x|, e/(1+e) the value at −|x|.
-        let e = exp_of_negative(-self.abs());
-        let larger = 1.0 / (1.0 + e);
-        if self < 0.0 { (e * larger, larger) } else { (larger, e * larger) }
+        sigmoids(self)
     }
 }
 
@@ -69,46 +119,49 @@ impl Math for f64 {
     }
 }
 
+/// Adding 1.5·2²³ to a small number rounds it to a whole number, which is left in the low bits.
+const ROUND: f32 = 12_582_912.0;
+
 /// `c₀ + c₁x + …` by Horner's rule, each step rounded once.
 #[inline(always)]
-fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
-    let mut sum = coefficients[N - 1];
+fn polynomial<F: Single, const N: usize>(x: F, coefficients: [f32; N]) -> F {
+    let mut sum = F::of(coefficients[N - 1]);
     for &coefficient in coefficients[..N - 1].iter().rev() {
-        sum = sum.mul_add(x, coefficient);
+        sum = sum.multiply_add(x, F::of(coefficient));
     }
     sum
 }
 
-/// `eˣ = 2ⁿ·eʳ`, `n` the integer nearest to `x/ln 2`, `|r| ≤ ln 2/2`, `eʳ` by its Taylor polynomial of degree 7 (truncation
-/// below 1e-8). 2ⁿ is multiplied in two halves, so that subnormal results come out right.
+/// `eˣ = 2ⁿ·eʳ`, `n` the whole number nearest to `x/ln 2`, `|r| ≤ ln 2/2`, `eʳ` by its Taylor polynomial of degree 7 (truncation
+/// below 1e-8).
 #[inline(always)]
-fn exp_of_negative(x: f32) -> f32 {
-    // Adding 1.5·2²³ rounds to an integer and leaves that integer in the low bits.
-    const ROUND: f32 = 12_582_912.0;
+pub(crate) fn exp_of_negative<F: Single>(x: F) -> F {
     // ln 2 in two parts; the first has 9 bits, so n times it is exact.
     const LN2_HIGH: f32 = 355.0 / 512.0;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    // Below −104 the result rounds to 0. Written so that NaN passes.
-    let x = if x < -104.0 { -104.0 } else { x };
-    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
-    let n = shifted - ROUND;
-    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
-    let series = [1.0, 1.0, 0.5, 1.0 / 6.0, 1.0 / 24.0, 1.0 / 120.0, 1.0 / 720.0, 1.0 / 5040.0];
-    let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
-    let half = n >> 1;
-    polynomial(r, series) * power_of_two(half) * power_of_two(n.wrapping_sub(half))
+    const SERIES: [f32; 8] = [1.0, 1.0, 0.5, 1.0 / 6.0, 1.0 / 24.0, 1.0 / 120.0, 1.0 / 720.0, 1.0 / 5040.0];
+    // Below −104 the result rounds to 0. NaN passes.
+    let lowest = F::of(-104.0);
+    let x = x.if_less(lowest, lowest, x);
+    let n = x.multiply_add(F::of(std::f32::consts::LOG2_E), F::of(ROUND)) - F::of(ROUND);
+    let r = n.multiply_add(F::of(-LN2_LOW), n.multiply_add(F::of(-LN2_HIGH), x));
+    polynomial(r, SERIES).scale(n)
 }
 
-/// 2ⁿ for −126 ≤ n ≤ 127.
+/// σ(x) and σ(−x). e^{−|x|} cannot overflow; 1/(1+e) is the value at |x|, e/(1+e) the value at −|x|.
 #[inline(always)]
-fn power_of_two(n: i32) -> f32 {
-    f32::from_bits((n.wrapping_add(127) as u32) << 23)
+pub(crate) fn sigmoids<F: Single>(x: F) -> (F, F) {
+    let (zero, one) = (F::of(0.0), F::of(1.0));
+    let e = exp_of_negative(-x.absolute());
+    let larger = one / (one + e);
+    let smaller = e * larger;
+    (x.if_less(zero, smaller, larger), x.if_less(zero, larger, smaller))
 }
 
 /// With t = |x| and s = 1/(1 + 0.35t), Φ(−t) = e^{−t²/2} · s · P(s): Mills' ratio is a smooth function of s. P, of degree 8, was
 /// fitted to ½·erfcx(t/√2)/s on 0 ≤ t ≤ 14.6 for least relative error (Lawson's iteration; 3.2e-8). Φ(t) = 1 − Φ(−t).
 #[inline(always)]
-fn normal_cdf_and_density(x: f32) -> (f32, f32) {
+pub(crate) fn normal_cdf_and_density<F: Single>(x: F) -> (F, F) {
     const MILLS: [f32; 9] = [
         0.283_244_9,
         0.390_971_7,
@@ -121,17 +174,17 @@ fn normal_cdf_and_density(x: f32) -> (f32, f32) {
         -0.029_159_64,
     ];
     const CENTRE: f32 = 0.5818;
-    let t = x.abs();
-    let s = 1.0 / t.mul_add(0.35, 1.0);
+    let (zero, one) = (F::of(0.0), F::of(1.0));
+    let t = x.absolute();
+    let s = one / t.multiply_add(F::of(0.35), one);
     // t² as a rounded square and what the rounding lost: the exponent needs more than 24 bits.
     let square = t * t;
-    let lost = t.mul_add(t, -square);
-    let lost = if lost.abs() < 1.0 { lost } else { 0.0 };
-    let exp = exp_of_negative(-0.5 * square);
-    let exp = (exp * -0.5).mul_add(lost, exp);
-    let lower = exp * (s * polynomial(s - CENTRE, MILLS));
-    let cdf = if x < 0.0 { lower } else { 1.0 - lower };
-    (cdf, exp * 0.398_942_3)
+    let lost = t.multiply_add(t, -square);
+    let lost = lost.absolute().if_less(one, lost, zero);
+    let exp = exp_of_negative(F::of(-0.5) * square);
+    let exp = (exp * F::of(-0.5)).multiply_add(lost, exp);
+    let lower = exp * (s * polynomial(s - F::of(CENTRE), MILLS));
+    (x.if_less(zero, lower, one - lower), exp * F::of(0.398_942_3))
 }
 
 #[cfg(test)]
@@ -177,11 +230,10 @@ mod tests {
         assert!(worst <= 8.0, "Φ: {worst}");
         let worst = worst_ulp(-14.0, 14.0, |x| x.normal_cdf_and_density().1, |x| exact(x).1);
         assert!(worst <= 4.0, "φ: {worst}");
-        assert_eq!([-1e30f32, 1e30, f32::INFINITY].map(|x| x.normal_cdf_and_density()), [
-            (0.0, 0.0),
-            (1.0, 0.0),
-            (1.0, 0.0)
-        ]);
+        assert_eq!(
+            [-1e30f32, 1e30, f32::INFINITY].map(|x| x.normal_cdf_and_density()),
+            [(0.0, 0.0), (1.0, 0.0), (1.0, 0.0)]
+        );
         assert!(f32::NAN.normal_cdf_and_density().0.is_nan());
     }
 }

@@ -9,6 +9,7 @@ pub mod attention;
 pub mod batch_norm;
 mod buffer;
 pub mod conv2d;
+pub mod copy;
 pub mod group_norm;
 mod lanes;
 pub mod layer_norm;
@@ -42,11 +43,23 @@ pub(crate) trait Real:
     + std::ops::AddAssign
     + std::ops::MulAssign
     + std::ops::Neg<Output = Self>
+    + simd::Vector<Self>
     + 'static
 {
+    /// What [`simd::vectorised`] functions compute on where the machine has AVX-512.
+    type Wide: simd::Vector<Self>;
 }
-impl Real for f32 {}
-impl Real for f64 {}
+
+impl Real for f32 {
+    #[cfg(target_arch = "x86_64")]
+    type Wide = simd::Zmm;
+    #[cfg(not(target_arch = "x86_64"))]
+    type Wide = Self;
+}
+
+impl Real for f64 {
+    type Wide = Self;
+}
 
 /// Runs an expression with the type `$T` bound to the element type of `$dtype`; an error of `$op` for any other dtype.
 macro_rules! with_real {

@@ -1,10 +1,87 @@
 //! One source, several instruction sets: [`vectorised!`] compiles a function for baseline x86-64, AVX2 and AVX-512 and calls the
-//! widest that the machine has. The loops are plain Rust over slices; what they call is `#[inline(always)]`.
+//! widest that the machine has.
 //!
-//! A product is fused with a sum exactly where the source says so ([`super::math::Math::fused`]) and lanes are cut by the
-//! source, so every instruction set gives the same bits.
+//! Functions are generic over the element type `T` and a [`Vector`] of it. For AVX-512 and `f32` the vector is [`Zmm`], sixteen
+//! elements by name; otherwise it is `T` itself, and the loops are left to the compiler (which made gathers of the short ones
+//! where it was left alone with 512 bits). A product is fused with a sum exactly where the source says so and sums are cut in
+//! lanes by the source, so every instruction set gives the same bits.
 
+#[cfg(target_arch = "x86_64")]
+mod zmm;
+
+use std::ops::{Add, Div, Mul, Neg, Sub};
 use std::sync::OnceLock;
+
+use super::Math;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use zmm::Zmm;
+
+/// One or more elements on which a kernel computes at once.
+pub(crate) trait Vector<T>:
+    Math + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
+{
+    /// How many.
+    const LANES: usize;
+    /// All lanes equal.
+    fn splat(x: T) -> Self;
+    /// The elements from `start` on, zeros beyond the end of the slice.
+    fn load(from: &[T], start: usize) -> Self;
+    /// Writes the elements from `start` on, those beyond the end of the slice nowhere.
+    fn store(self, to: &mut [T], start: usize);
+    /// Zero in the lanes from `count` on.
+    fn keep(self, count: usize) -> Self;
+    /// `other` where it is larger than `self`, else `self`.
+    fn larger(self, other: Self) -> Self;
+    /// Σ of the lanes as a tree: upper half to lower half, until one is left.
+    fn total(self) -> T;
+    /// The largest lane.
+    fn largest(self) -> T;
+}
+
+macro_rules! scalar_vector {
+    ($T:ty) => {
+        impl Vector<$T> for $T {
+            const LANES: usize = 1;
+
+            #[inline(always)]
+            fn splat(x: $T) -> Self {
+                x
+            }
+
+            #[inline(always)]
+            fn load(from: &[$T], start: usize) -> Self {
+                from[start]
+            }
+
+            #[inline(always)]
+            fn store(self, to: &mut [$T], start: usize) {
+                to[start] = self;
+            }
+
+            #[inline(always)]
+            fn keep(self, _count: usize) -> Self {
+                self
+            }
+
+            #[inline(always)]
+            fn larger(self, other: Self) -> Self {
+                if other > self { other } else { self }
+            }
+
+            #[inline(always)]
+            fn total(self) -> $T {
+                self
+            }
+
+            #[inline(always)]
+            fn largest(self) -> $T {
+                self
+            }
+        }
+    };
+}
+scalar_vector!(f32);
+scalar_vector!(f64);
 
 /// An instruction set for which the loops were compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,40 +122,43 @@ impl Isa {
     }
 }
 
-/// Defines a generic function whose body is compiled for every [`Isa`].
+/// Defines a function of an element type whose body is compiled for every [`Isa`], with the vector type `$V` to compute on.
 macro_rules! vectorised {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident<$T:ident $(, const $N:ident: $NT:ty)?>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$T:ident, $V:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name<$T: $crate::ops::Real $(, const $N: $NT)?>($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name<$T: $crate::ops::Real>($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
-            fn plain<$T: $crate::ops::Real $(, const $N: $NT)?>($($arg: $ty),*) $(-> $ret)? $body
+            fn on<$T: $crate::ops::Real, $V: $crate::ops::simd::Vector<$T>>($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             #[allow(clippy::too_many_arguments)]
-            fn avx2<$T: $crate::ops::Real $(, const $N: $NT)?>($($arg: $ty),*) $(-> $ret)? {
-                plain::<$T $(, $N)?>($($arg),*)
+            fn avx2<$T: $crate::ops::Real>($($arg: $ty),*) $(-> $ret)? {
+                on::<$T, $T>($($arg),*)
             }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
             #[allow(clippy::too_many_arguments)]
-            fn avx512<$T: $crate::ops::Real $(, const $N: $NT)?>($($arg: $ty),*) $(-> $ret)? {
-                plain::<$T $(, $N)?>($($arg),*)
+            fn avx512<$T: $crate::ops::Real>($($arg: $ty),*) $(-> $ret)? {
+                on::<$T, $T::Wide>($($arg),*)
             }
 
             match $crate::ops::simd::Isa::of_machine() {
-                $crate::ops::simd::Isa::Baseline => plain::<$T $(, $N)?>($($arg),*),
+                $crate::ops::simd::Isa::Baseline => on::<$T, $T>($($arg),*),
                 // SAFETY: `Isa::of_machine` gives this value only where the processor has AVX2 and FMA.
                 #[cfg(target_arch = "x86_64")]
-                $crate::ops::simd::Isa::Avx2 => unsafe { avx2::<$T $(, $N)?>($($arg),*) },
+                $crate::ops::simd::Isa::Avx2 => unsafe { avx2::<$T>($($arg),*) },
                 // SAFETY: `Isa::of_machine` gives this value only where the processor has AVX2, FMA and AVX-512 F, BW, DQ, VL.
                 #[cfg(target_arch = "x86_64")]
-                $crate::ops::simd::Isa::Avx512 => unsafe { avx512::<$T $(, $N)?>($($arg),*) },
+                $crate::ops::simd::Isa::Avx512 => unsafe { avx512::<$T>($($arg),*) },
             }
         }
     };
 }
 pub(crate) use vectorised;
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests;

@@ -4,10 +4,10 @@
 use super::{Dims, Saved};
 use crate::ops::Real;
 use crate::ops::buffer::written;
-use crate::ops::lanes::{map, update};
-use crate::ops::moments::{BLOCK, block_sums, moments};
+use crate::ops::lanes::{block_sums, map, update};
+use crate::ops::moments::{BLOCK, moments};
 use crate::ops::pieces::{each_pair, rows_for};
-use crate::ops::simd::vectorised;
+use crate::ops::simd::{Vector, vectorised};
 
 /// Elements in a piece of work.
 const PIECE: usize = 1 << 14;
@@ -39,7 +39,7 @@ pub(super) fn forward<T: Real>(x: &[T], affine: &Affine<'_, T>, dims: &Dims, eps
 
 vectorised! {
     /// Some whole groups from number `first` on.
-    fn forward_groups<T>(
+    fn forward_groups<T, V>(
         y: &mut [T],
         x: &[T],
         affine: &Affine<'_, T>,
@@ -51,17 +51,18 @@ vectorised! {
         let group = dims.group();
         for (row, statistics) in statistics.iter_mut().enumerate() {
             let x = &x[row * group..(row + 1) * group];
-            let found = moments(x);
+            let found = moments::<T, V>(x);
             let rstd = 1.0 / (found.variance() + eps).sqrt();
             *statistics = [found.mean, rstd];
             let channel = (first + row) % dims.groups * dims.group_channels();
             let planes = y[row * group..(row + 1) * group].chunks_exact_mut(dims.positions);
             for (c, (y, x)) in planes.zip(x.chunks_exact(dims.positions)).enumerate() {
                 let [p, r] = line(affine, channel + c, found.mean, rstd);
+                let (p, r) = (V::splat(p), V::splat(r));
                 if affine.silu {
-                    map(y, [x], |[x]| silu(x.fused(p, r)));
+                    map!(T, V, y, [x: x], silu::<T, V>(x.fused(p, r)));
                 } else {
-                    map(y, [x], |[x]| x.fused(p, r));
+                    map!(T, V, y, [x: x], x.fused(p, r));
                 }
             }
         }
@@ -76,15 +77,15 @@ fn line<T: Real>(affine: &Affine<'_, T>, channel: usize, mean: f64, rstd: f64) -
 }
 
 #[inline(always)]
-fn silu<T: Real>(z: T) -> T {
+fn silu<T, V: Vector<T>>(z: V) -> V {
     z * z.sigmoid()
 }
 
 /// d silu(z)/dz = s·(1 + z·(1 − s)).
 #[inline(always)]
-fn silu_slope<T: Real>(z: T) -> T {
+fn silu_slope<T: Real, V: Vector<T>>(z: V) -> V {
     let (s, complement) = z.sigmoids();
-    s * z.fused(complement, T::one())
+    s * z.fused(complement, V::splat(T::one()))
 }
 
 /// dx, dγ and dβ one after the other.
@@ -118,7 +119,7 @@ pub(super) fn backward<T: Real>(
 
 vectorised! {
     /// dx of some whole groups from number `first` on, and Σ g·x̂ and Σ g of each of their channels, g being dz.
-    fn backward_groups<T>(
+    fn backward_groups<T, V>(
         dx: &mut [T],
         x: &[T],
         dy: &[T],
@@ -139,23 +140,23 @@ vectorised! {
                 let plane = c * dims.positions..(c + 1) * dims.positions;
                 let line = line(affine, channel + c, mean, rstd);
                 let (dx, x, dy) = (&mut dx[plane.clone()], &x[plane.clone()], &dy[plane]);
-                *sum = plane_sums(dx, x, dy, T::from_f64(mean), affine.silu.then_some(line));
+                *sum = plane_sums::<T, V>(dx, x, dy, T::from_f64(mean), affine.silu.then_some(line));
                 sum[0] *= rstd;
                 let gamma = affine.gamma[channel + c].to_f64();
                 totals = [totals[0] + gamma * sum[0], totals[1] + gamma * sum[1]];
             }
             // dx = rstd·(γ·g − Σγg/D − x̂·Σγgx̂/D)
-            let q = T::from_f64(-rstd * rstd * totals[0] / group as f64);
-            let r = T::from_f64(-rstd * totals[1] / group as f64);
-            let mean = T::from_f64(mean);
+            let q = V::splat(T::from_f64(-rstd * rstd * totals[0] / group as f64));
+            let r = V::splat(T::from_f64(-rstd * totals[1] / group as f64));
+            let mean = V::splat(T::from_f64(mean));
             for c in 0..channels {
                 let plane = c * dims.positions..(c + 1) * dims.positions;
-                let p = T::from_f64(affine.gamma[channel + c].to_f64() * rstd);
+                let p = V::splat(T::from_f64(affine.gamma[channel + c].to_f64() * rstd));
                 let (dx, x) = (&mut dx[plane.clone()], &x[plane.clone()]);
                 if affine.silu {
-                    update(dx, [x], |g, [x]| g.fused(p, (x - mean).fused(q, r)));
+                    update!(T, V, g, dx, [x: x], g.fused(p, (x - mean).fused(q, r)));
                 } else {
-                    map(dx, [x, &dy[plane]], |[x, dy]| dy.fused(p, (x - mean).fused(q, r)));
+                    map!(T, V, dx, [x: x, dy: dy[plane]], dy.fused(p, (x - mean).fused(q, r)));
                 }
             }
         }
@@ -165,17 +166,24 @@ vectorised! {
 /// Σ g·(x − mean) and Σ g over a plane, in `f64` across blocks. With `silu` (the line of z) g = dy·silu'(z) is left in `dx`;
 /// without, g is dy.
 #[inline(always)]
-fn plane_sums<T: Real>(dx: &mut [T], x: &[T], dy: &[T], mean: T, silu: Option<[T; 2]>) -> [f64; 2] {
+fn plane_sums<T: Real, V: Vector<T>>(
+    dx: &mut [T],
+    x: &[T],
+    dy: &[T],
+    mean: T,
+    silu: Option<[T; 2]>,
+) -> [f64; 2] {
     let mut sums = [0.0; 2];
+    let mean = V::splat(mean);
     for ((dx, x), dy) in dx.chunks_mut(BLOCK).zip(x.chunks(BLOCK)).zip(dy.chunks(BLOCK)) {
-        let product = |[x, g]: [T; 2]| [g * (x - mean), g];
         let part = if let Some([p, r]) = silu {
-            map(dx, [x, dy], |[x, dy]| dy * silu_slope(x.fused(p, r)));
-            block_sums([x, dx], product)
+            let (p, r) = (V::splat(p), V::splat(r));
+            map!(T, V, dx, [x: x, dy: dy], dy * silu_slope::<T, V>(x.fused(p, r)));
+            block_sums!(T, V, [x: x, g: dx], (g * (x - mean), g))
         } else {
-            block_sums([x, dy], product)
+            block_sums!(T, V, [x: x, g: dy], (g * (x - mean), g))
         };
-        sums = [sums[0] + part[0].to_f64(), sums[1] + part[1].to_f64()];
+        sums = [sums[0] + part.0.to_f64(), sums[1] + part.1.to_f64()];
     }
     sums
 }

@@ -4,10 +4,10 @@
 use super::Statistics;
 use crate::ops::Real;
 use crate::ops::buffer::written;
-use crate::ops::lanes::{map, update};
-use crate::ops::moments::{moments, sums};
+use crate::ops::lanes::{block_sums, map, update};
+use crate::ops::moments::{BLOCK, moments};
 use crate::ops::pieces::{each_pair, rows_for};
-use crate::ops::simd::vectorised;
+use crate::ops::simd::{Vector, vectorised};
 
 /// Elements in a piece of work.
 const PIECE: usize = 1 << 14;
@@ -31,7 +31,7 @@ pub(super) fn forward<T: Real>(x: &[T], gamma: &[T], beta: &[T], eps: f64) -> (V
 }
 
 vectorised! {
-    fn forward_rows<T>(
+    fn forward_rows<T, V>(
         y: &mut [T],
         x: &[T],
         gamma: &[T],
@@ -41,11 +41,11 @@ vectorised! {
     ) {
         let size = gamma.len();
         for ((y, x), statistics) in y.chunks_exact_mut(size).zip(x.chunks_exact(size)).zip(statistics) {
-            let found = moments(x);
+            let found = moments::<T, V>(x);
             let rstd = 1.0 / (found.variance() + eps).sqrt();
             *statistics = [found.mean, rstd];
-            let [mean, rstd] = statistics.map(T::from_f64);
-            map(y, [x, gamma, beta], |[x, gamma, beta]| ((x - mean) * rstd).fused(gamma, beta));
+            let (mean, rstd) = (V::splat(T::from_f64(found.mean)), V::splat(T::from_f64(rstd)));
+            map!(T, V, y, [x: x, gamma: gamma, beta: beta], ((x - mean) * rstd).fused(gamma, beta));
         }
     }
 }
@@ -73,7 +73,7 @@ pub(super) fn backward<T: Real>(x: &[T], dy: &[T], gamma: &[T], statistics: &[St
 
 vectorised! {
     /// dx of some rows, and their Σ dy·x̂ and Σ dy in the two halves of `totals`.
-    fn backward_rows<T>(
+    fn backward_rows<T, V>(
         dx: &mut [T],
         x: &[T],
         dy: &[T],
@@ -86,7 +86,7 @@ vectorised! {
         let (dgamma, dbeta) = run.split_at_mut(size);
         let rows = dx.chunks_exact_mut(size).zip(x.chunks_exact(size)).zip(dy.chunks_exact(size));
         for (row, (((dx, x), dy), statistics)) in rows.zip(statistics).enumerate() {
-            backward_row(dx, x, dy, gamma, *statistics, dgamma, dbeta);
+            backward_row::<T, V>(dx, x, dy, gamma, *statistics, dgamma, dbeta);
             if row % RUN == RUN - 1 {
                 flush(dgamma, dbeta, totals);
             }
@@ -97,7 +97,7 @@ vectorised! {
 
 /// dx = rstd·(γ·dy − Σγ·dy/D − x̂·Σγ·dy·x̂/D).
 #[inline(always)]
-fn backward_row<T: Real>(
+fn backward_row<T: Real, V: Vector<T>>(
     dx: &mut [T],
     x: &[T],
     dy: &[T],
@@ -106,18 +106,19 @@ fn backward_row<T: Real>(
     dgamma: &mut [T],
     dbeta: &mut [T],
 ) {
-    let centre = T::from_f64(mean);
-    let [with_x, plain] = sums([x, dy, gamma], |[x, dy, gamma]| {
-        let g = gamma * dy;
-        [g * (x - centre), g]
-    });
+    let centre = V::splat(T::from_f64(mean));
+    let (mut with_x, mut plain) = (0.0, 0.0);
+    for ((x, dy), gamma) in x.chunks(BLOCK).zip(dy.chunks(BLOCK)).zip(gamma.chunks(BLOCK)) {
+        let part = block_sums!(T, V, [x: x, dy: dy, gamma: gamma], (gamma * dy * (x - centre), gamma * dy));
+        (with_x, plain) = (with_x + part.0.to_f64(), plain + part.1.to_f64());
+    }
     let count = gamma.len() as f64;
-    let q = T::from_f64(-rstd * rstd * rstd * with_x / count);
-    let r = T::from_f64(-rstd * plain / count);
-    let rstd = T::from_f64(rstd);
-    map(dx, [x, dy, gamma], |[x, dy, gamma]| (gamma * dy).fused(rstd, (x - centre).fused(q, r)));
-    update(dgamma, [x, dy], |sum, [x, dy]| dy.fused((x - centre) * rstd, sum));
-    update(dbeta, [dy], |sum, [dy]| sum + dy);
+    let q = V::splat(T::from_f64(-rstd * rstd * rstd * with_x / count));
+    let r = V::splat(T::from_f64(-rstd * plain / count));
+    let rstd = V::splat(T::from_f64(rstd));
+    map!(T, V, dx, [x: x, dy: dy, gamma: gamma], (gamma * dy).fused(rstd, (x - centre).fused(q, r)));
+    update!(T, V, sum, dgamma, [x: x, dy: dy], dy.fused((x - centre) * rstd, sum));
+    update!(T, V, sum, dbeta, [dy: dy], sum + dy);
 }
 
 #[inline(always)]

@@ -2,10 +2,10 @@
 
 use crate::ops::Real;
 use crate::ops::buffer::written;
-use crate::ops::lanes::{map, update};
-use crate::ops::moments::sums;
+use crate::ops::lanes::{block_sums, largest, map, update};
+use crate::ops::moments::BLOCK;
 use crate::ops::pieces::{each, rows_for};
-use crate::ops::simd::vectorised;
+use crate::ops::simd::{Vector, vectorised};
 
 /// Elements in a piece of work.
 const PIECE: usize = 1 << 14;
@@ -19,40 +19,14 @@ pub(super) fn forward<T: Real>(x: &[T], size: usize) -> Vec<T> {
 }
 
 vectorised! {
-    fn forward_rows<T>(y: &mut [T], x: &[T], size: usize) {
+    fn forward_rows<T, V>(y: &mut [T], x: &[T], size: usize) {
         for (y, x) in y.chunks_exact_mut(size).zip(x.chunks_exact(size)) {
-            let top = maximum(x);
-            map(y, [x], |[x]| (x - top).exp_of_negative());
-            let [sum] = sums([&*y], |[e]| [e]);
-            let share = T::from_f64(1.0 / sum);
-            update(y, [], |e, []| e * share);
+            let top = V::splat(largest::<T, V>(x));
+            map!(T, V, y, [x: x], (x - top).exp_of_negative());
+            let share = V::splat(T::from_f64(1.0 / dot::<T, V>(y, None)));
+            update!(T, V, e, y, [], e * share);
         }
     }
-}
-
-/// The largest element that is a number; a NaN reaches the result through its own exponential.
-#[inline(always)]
-fn maximum<T: Real>(row: &[T]) -> T {
-    const LANES: usize = 64;
-    let larger = |a: T, b: T| if b > a { b } else { a };
-    let mut lanes = [row[0]; LANES];
-    let mut chunks = row.chunks_exact(LANES);
-    for chunk in &mut chunks {
-        for lane in 0..LANES {
-            lanes[lane] = larger(lanes[lane], chunk[lane]);
-        }
-    }
-    for (lane, &x) in lanes.iter_mut().zip(chunks.remainder()) {
-        *lane = larger(*lane, x);
-    }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] = larger(lanes[lane], lanes[lane + half]);
-        }
-        half /= 2;
-    }
-    lanes[0]
 }
 
 pub(super) fn backward<T: Real>(y: &[T], dy: &[T], size: usize) -> Vec<T> {
@@ -69,11 +43,30 @@ pub(super) fn backward<T: Real>(y: &[T], dy: &[T], size: usize) -> Vec<T> {
 
 vectorised! {
     /// dx = y·(dy − Σ y·dy).
-    fn backward_rows<T>(dx: &mut [T], y: &[T], dy: &[T], size: usize) {
+    fn backward_rows<T, V>(dx: &mut [T], y: &[T], dy: &[T], size: usize) {
         for ((dx, y), dy) in dx.chunks_exact_mut(size).zip(y.chunks_exact(size)).zip(dy.chunks_exact(size)) {
-            let [dot] = sums([y, dy], |[y, dy]| [y * dy]);
-            let dot = T::from_f64(dot);
-            map(dx, [y, dy], |[y, dy]| y * (dy - dot));
+            let dot = V::splat(T::from_f64(dot::<T, V>(y, Some(dy))));
+            map!(T, V, dx, [y: y, dy: dy], y * (dy - dot));
         }
     }
+}
+
+/// Σ a, or Σ a·b where there is a b; in `f64` across blocks.
+#[inline(always)]
+fn dot<T: Real, V: Vector<T>>(a: &[T], b: Option<&[T]>) -> f64 {
+    let nothing = V::splat(T::zero());
+    let mut sum = 0.0;
+    match b {
+        None => {
+            for a in a.chunks(BLOCK) {
+                sum += block_sums!(T, V, [a: a], (a, nothing)).0.to_f64();
+            }
+        }
+        Some(b) => {
+            for (a, b) in a.chunks(BLOCK).zip(b.chunks(BLOCK)) {
+                sum += block_sums!(T, V, [a: a, b: b], (a * b, nothing)).0.to_f64();
+            }
+        }
+    }
+    sum
 }

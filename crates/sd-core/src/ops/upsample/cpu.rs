@@ -20,7 +20,7 @@ pub(super) fn forward<T: Real>(x: &[T], width: usize) -> Vec<T> {
 }
 
 vectorised! {
-    fn widen<T>(y: &mut [T], x: &[T], width: usize) {
+    fn widen<T, V>(y: &mut [T], x: &[T], width: usize) {
         for (y, x) in y.chunks_exact_mut(4 * width).zip(x.chunks_exact(width)) {
             let (first, second) = y.split_at_mut(2 * width);
             let whole = width - width % LANES;
@@ -50,7 +50,7 @@ pub(super) fn backward<T: Real>(dy: &[T], width: usize) -> Vec<T> {
 }
 
 vectorised! {
-    fn narrow<T>(dx: &mut [T], dy: &[T], width: usize) {
+    fn narrow<T, V>(dx: &mut [T], dy: &[T], width: usize) {
         for (dx, dy) in dx.chunks_exact_mut(width).zip(dy.chunks_exact(4 * width)) {
             let (first, second) = dy.split_at(2 * width);
             let whole = width - width % LANES;
