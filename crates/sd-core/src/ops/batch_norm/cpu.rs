@@ -1,10 +1,16 @@
-//! Batch normalisation on the CPU. Forward and input gradient are both, per channel, `p·a + q·b + r` for one or two input
-//! tensors, so one pass ([`affine`]) serves both; the sums behind p, q and r are taken in `f64`.
-
-use rayon::prelude::*;
+//! Batch normalisation on the CPU. Memory is walked in its own order, plane after plane (a plane being one channel of one image);
+//! what is summed is summed for each plane, and joined over the batch in `f64` and in a fixed order.
 
 use super::{Dims, Normalise, Statistics};
 use crate::ops::Real;
+use crate::ops::buffer::written;
+use crate::ops::lanes::{block_sums, map};
+use crate::ops::moments::{BLOCK, Moments, moments};
+use crate::ops::pieces::{alone, each, rows_for};
+use crate::ops::simd::vectorised;
+
+/// Elements in a piece of work.
+const PIECE: usize = 1 << 14;
 
 /// `p·a + q·b + r`.
 #[derive(Clone, Copy)]
@@ -14,52 +20,59 @@ pub(super) struct Line {
     r: f64,
 }
 
-/// dγ and dβ.
-pub(super) struct GradientSums {
-    pub(super) dgamma: Vec<f64>,
-    pub(super) dbeta: Vec<f64>,
-}
+/// dγ and dβ of a channel.
+pub(super) type GradientSums = [f64; 2];
 
-/// Partial sums kept side by side, so that the compiler can use vector registers without reordering a sum.
-const LANES: usize = 16;
-
-/// Mean and biased variance of every channel (two passes: no cancellation).
-pub(super) fn statistics<T: Real>(x: &[T], dims: &Dims) -> Statistics {
-    let count = dims.batch * dims.positions;
-    let per_channel = |channel: usize| {
-        let mean = total(x, dims, channel, |value| value) / count as f64;
-        let centre = T::from_f64(mean);
-        let variance = total(x, dims, channel, |value| (value - centre) * (value - centre)) / count as f64;
-        (mean, variance)
-    };
-    let (mean, variance) = (0..dims.channels).into_par_iter().map(per_channel).unzip();
-    Statistics { mean, variance, count }
-}
-
-/// Σ over batch and positions of `f(x)` in one channel: lanes of `T` within a plane, `f64` across planes.
-fn total<T: Real>(x: &[T], dims: &Dims, channel: usize, f: impl Fn(T) -> T) -> f64 {
-    planes(x, dims, channel).map(|plane| plane_sum(plane, plane, |a, _| f(a))).sum()
-}
-
-fn planes<'a, T>(x: &'a [T], dims: &Dims, channel: usize) -> impl Iterator<Item = &'a [T]> {
-    let (step, positions) = (dims.channels * dims.positions, dims.positions);
-    x.chunks_exact(step).map(move |image| &image[channel * positions..(channel + 1) * positions])
-}
-
-fn plane_sum<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T) -> f64 {
-    // Long planes are cut, so that the error of a lane's sum stays that of a short one.
-    let block = |(a, b): (&[T], &[T])| {
-        let mut lanes = [T::zero(); LANES];
-        let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-        let rest: f64 = a.remainder().iter().zip(b.remainder()).map(|(&a, &b)| f(a, b).to_f64()).sum();
-        for (a, b) in a.zip(b) {
-            for lane in 0..LANES {
-                lanes[lane] += f(a[lane], b[lane]);
+/// Calls `plane` for the elements of every plane of `x` (…and of whatever lies at the same place elsewhere) and joins its results
+/// over the batch: one result a channel.
+fn over_batch<S: Copy + Send>(
+    dims: &Dims,
+    nothing: S,
+    plane: impl Fn(std::ops::Range<usize>, usize) -> S + Sync + Send,
+    join: impl Fn(S, S) -> S + Sync + Send,
+) -> Vec<S> {
+    let (channels, positions) = (dims.channels, dims.positions);
+    // Small images: several in a piece, joined at once. Large ones: some planes of one image in a piece.
+    let images = rows_for(channels * positions, PIECE);
+    let planes = if images > 1 { channels } else { rows_for(positions, PIECE).min(channels) };
+    let mut partial = vec![nothing; dims.batch.div_ceil(images) * channels];
+    let fill = |piece: usize, sums: &mut [S]| {
+        let first = piece * planes;
+        for (sum, index) in sums.iter_mut().zip(first..) {
+            let (group, channel) = (index / channels, index % channels);
+            for image in group * images..((group + 1) * images).min(dims.batch) {
+                let start = (image * channels + channel) * positions;
+                *sum = join(*sum, plane(start..start + positions, channel));
             }
         }
-        rest + lanes.iter().map(|lane| lane.to_f64()).sum::<f64>()
     };
-    a.chunks(64 * LANES).zip(b.chunks(64 * LANES)).map(block).sum()
+    if alone(dims.batch * channels * positions) {
+        partial.chunks_mut(planes).enumerate().for_each(|(piece, sums)| fill(piece, sums));
+    } else {
+        use rayon::prelude::*;
+        partial.par_chunks_mut(planes).enumerate().for_each(|(piece, sums)| fill(piece, sums));
+    }
+    let (all, rest) = partial.split_at(channels);
+    let mut all = all.to_vec();
+    for group in rest.chunks(channels) {
+        all.iter_mut().zip(group).for_each(|(all, part)| *all = join(*all, *part));
+    }
+    all
+}
+
+/// Mean and biased variance of every channel: no cancellation, whatever the mean.
+pub(super) fn statistics<T: Real>(x: &[T], dims: &Dims) -> Statistics {
+    let plane = |range: std::ops::Range<usize>, _| plane_moments(&x[range]);
+    let join = |a: Moments, b: Moments| if a.count == 0.0 { b } else { a.join(b) };
+    let all = over_batch(dims, Moments::NONE, plane, join);
+    let (mean, variance) = all.iter().map(|moments| (moments.mean, moments.variance())).unzip();
+    Statistics { mean, variance, count: dims.batch * dims.positions }
+}
+
+vectorised! {
+    fn plane_moments<T, V>(x: &[T]) -> Moments {
+        moments::<T, V>(x)
+    }
 }
 
 /// y = (γ·rstd)·x + (β − γ·rstd·μ).
@@ -71,57 +84,76 @@ pub(super) fn forward_lines<T: Real>(mean: &[f64], rstd: &[f64], gamma: &[T], be
     (0..mean.len()).map(line).collect()
 }
 
-/// dγ = Σ dy·x̂ and dβ = Σ dy with x̂ = (x − μ)·rstd.
-pub(super) fn gradient_sums<T: Real>(
-    x: &[T],
-    dy: &[T],
-    mean: &[f64],
-    rstd: &[f64],
-    dims: &Dims,
-) -> GradientSums {
-    let per_channel = |c: usize| {
-        let centre = T::from_f64(mean[c]);
-        let pairs = || planes(x, dims, c).zip(planes(dy, dims, c));
-        let dbeta: f64 = pairs().map(|(x, dy)| plane_sum(x, dy, |_, dy| dy)).sum();
-        let dgamma: f64 = pairs().map(|(x, dy)| plane_sum(x, dy, |x, dy| (x - centre) * dy)).sum();
-        (dgamma * rstd[c], dbeta)
+/// dγ = Σ dy·x̂ and dβ = Σ dy with x̂ = (x − μ)·rstd, for every channel.
+pub(super) fn gradient_sums<T: Real>(x: &[T], dy: &[T], op: &Normalise) -> Vec<GradientSums> {
+    let plane = |range: std::ops::Range<usize>, channel: usize| {
+        plane_sums(&x[range.clone()], &dy[range], T::from_f64(op.mean[channel]))
     };
-    let (dgamma, dbeta) = (0..dims.channels).into_par_iter().map(per_channel).unzip();
-    GradientSums { dgamma, dbeta }
+    let mut sums = over_batch(&op.dims, [0.0; 2], plane, |a, b| [a[0] + b[0], a[1] + b[1]]);
+    sums.iter_mut().zip(&op.rstd).for_each(|(sum, rstd)| sum[0] *= rstd);
+    sums
+}
+
+vectorised! {
+    /// Σ dy·(x − mean) and Σ dy.
+    fn plane_sums<T, V>(x: &[T], dy: &[T], mean: T) -> GradientSums {
+        let mean = V::splat(mean);
+        let mut sums = [0.0; 2];
+        for (x, dy) in x.chunks(BLOCK).zip(dy.chunks(BLOCK)) {
+            let part = block_sums!(T, V, [x: x, dy: dy], (dy * (x - mean), dy));
+            sums = [sums[0] + part.0.to_f64(), sums[1] + part.1.to_f64()];
+        }
+        sums
+    }
 }
 
 /// dx = γ·rstd·(dy − dβ/M − x̂·dγ/M) with M elements a channel; without the last two terms where the statistics are constants.
-pub(super) fn backward_lines<T: Real>(op: &Normalise, gamma: &[T], sums: &GradientSums) -> Vec<Line> {
+pub(super) fn backward_lines<T: Real>(op: &Normalise, gamma: &[T], sums: &[GradientSums]) -> Vec<Line> {
     let count = (op.dims.batch * op.dims.positions) as f64;
     let line = |c: usize| {
         let p = gamma[c].to_f64() * op.rstd[c];
         if !op.through_statistics {
             return Line { p, q: 0.0, r: 0.0 };
         }
-        let q = -p * op.rstd[c] * sums.dgamma[c] / count;
-        Line { p, q, r: -p * sums.dbeta[c] / count - q * op.mean[c] }
+        let [dgamma, dbeta] = sums[c];
+        let q = -p * op.rstd[c] * dgamma / count;
+        Line { p, q, r: -p * dbeta / count - q * op.mean[c] }
     };
     (0..op.dims.channels).map(line).collect()
 }
 
-/// `p_c·a + q_c·b + r_c`, images in parallel.
+/// `p_c·a + q_c·b + r_c`: the forward, and with a `b` the input gradient.
 pub(super) fn affine<T: Real>(a: &[T], b: Option<&[T]>, lines: &[Line], dims: &Dims) -> Vec<T> {
-    let mut out = vec![T::zero(); a.len()];
-    let image = dims.channels * dims.positions;
-    out.par_chunks_mut(image).enumerate().for_each(|(n, out)| {
-        for (c, out) in out.chunks_exact_mut(dims.positions).enumerate() {
-            let start = n * image + c * dims.positions;
-            let range = start..start + dims.positions;
-            affine_plane(out, &a[range.clone()], b.map(|b| &b[range]), lines[c]);
-        }
-    });
-    out
+    let planes = rows_for(dims.positions, PIECE);
+    let write = |out: &mut [T]| {
+        each(out, planes * dims.positions, |piece, out| {
+            let start = piece * planes * dims.positions;
+            affine_planes(out, &a[start..], b.map(|b| &b[start..]), lines, dims.positions, piece * planes);
+        });
+    };
+    // SAFETY: the pieces cover the buffer, and `affine_planes` stores every element of its piece.
+    unsafe { written(a.len(), write) }
 }
 
-fn affine_plane<T: Real>(out: &mut [T], a: &[T], b: Option<&[T]>, line: Line) {
-    let [p, q, r] = [line.p, line.q, line.r].map(T::from_f64);
-    match b {
-        None => out.iter_mut().zip(a).for_each(|(out, &a)| *out = p * a + r),
-        Some(b) => out.iter_mut().zip(a).zip(b).for_each(|((out, &a), &b)| *out = p * a + q * b + r),
+vectorised! {
+    /// Some whole planes from number `first` on.
+    fn affine_planes<T, V>(
+        out: &mut [T],
+        a: &[T],
+        b: Option<&[T]>,
+        lines: &[Line],
+        positions: usize,
+        first: usize,
+    ) {
+        for (plane, out) in out.chunks_exact_mut(positions).enumerate() {
+            let Line { p, q, r } = lines[(first + plane) % lines.len()];
+            let (p, q, r) = (T::from_f64(p), T::from_f64(q), T::from_f64(r));
+            let (p, q, r) = (V::splat(p), V::splat(q), V::splat(r));
+            let start = plane * positions;
+            match b {
+                None => map!(T, V, out, [a: a[start..]], a.fused(p, r)),
+                Some(b) => map!(T, V, out, [a: a[start..], b: b[start..]], a.fused(p, b.fused(q, r))),
+            }
+        }
     }
 }

@@ -4,10 +4,11 @@
 //! the batch and the positions, and the gradient runs through them; in evaluation they are given constants.
 
 mod cpu;
+pub mod cuda;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
-use super::{Real, check_operands, row_major, with_elements};
+use super::{Operand, Real, check_operands, elements, with_elements, with_real};
 
 /// Mean and biased variance of every channel, in `f64`, and the number of elements behind each.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +32,10 @@ pub fn train(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64) -> Result<(Ten
     if dims.batch * dims.positions < 2 {
         bail!("batch_norm: x {:?} has one element a channel; training needs at least 2", x.dims());
     }
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return cuda::device::train([x, gamma, beta], dims, eps);
+    }
     let statistics = statistics(x, &dims)?;
     let op = Normalise::new(&statistics, eps, dims, true);
     Ok((x.apply_op3(gamma, beta, op)?, statistics))
@@ -49,6 +54,10 @@ pub fn eval(x: &Tensor, gamma: &Tensor, beta: &Tensor, statistics: &Statistics, 
             dims.channels,
             x.dims()
         );
+    }
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return cuda::device::eval([x, gamma, beta], dims, statistics, eps);
     }
     x.apply_op3(gamma, beta, Normalise::new(statistics, eps, dims, false))
 }
@@ -79,10 +88,7 @@ impl Dims {
 }
 
 fn statistics(x: &Tensor, dims: &Dims) -> Result<Statistics> {
-    match x.dtype() {
-        candle_core::DType::F32 => with_elements(x, |x: &[f32]| cpu::statistics(x, dims)),
-        _ => with_elements(x, |x: &[f64]| cpu::statistics(x, dims)),
-    }
+    with_real!("batch_norm", x.dtype(), T => with_elements(x, |x: &[T]| cpu::statistics(x, dims)))
 }
 
 /// (x, γ, β) → y with the mean and 1/√(σ²+ε) held in the op.
@@ -111,24 +117,19 @@ impl Normalise {
         let (dx, sums) = with_elements(x, |x: &[T]| {
             with_elements(dy, |dy: &[T]| {
                 with_elements(gamma, |gamma: &[T]| {
-                    let sums = cpu::gradient_sums(x, dy, &self.mean, &self.rstd, &self.dims);
+                    let sums = cpu::gradient_sums(x, dy, self);
                     let lines = cpu::backward_lines(self, gamma, &sums);
-                    (cpu::affine(dy, Some(x), &lines, &self.dims), sums)
+                    let through = self.through_statistics.then_some(x);
+                    (cpu::affine(dy, through, &lines, &self.dims), sums)
                 })
             })
         })???;
-        let channel = |values: &[f64]| {
-            let values: Vec<T> = values.iter().map(|value| T::from_f64(*value)).collect();
+        let channel = |which: usize| {
+            let values: Vec<T> = sums.iter().map(|sum| T::from_f64(sum[which])).collect();
             Tensor::from_vec(values, self.dims.channels, x.device())
         };
-        Ok([Tensor::from_vec(dx, x.dims(), x.device())?, channel(&sums.dgamma)?, channel(&sums.dbeta)?])
+        Ok([Tensor::from_vec(dx, x.dims(), x.device())?, channel(0)?, channel(1)?])
     }
-}
-
-type Operand<'a> = (&'a CpuStorage, &'a Layout);
-
-fn elements<'a, T: Real>(operand: Operand<'a>) -> Result<std::borrow::Cow<'a, [T]>> {
-    row_major(operand.0, operand.1)
 }
 
 impl CustomOp3 for Normalise {
@@ -145,10 +146,8 @@ impl CustomOp3 for Normalise {
         beta: &CpuStorage,
         lb: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let y = match x {
-            CpuStorage::F32(_) => self.forward::<f32>((x, lx), (gamma, lg), (beta, lb))?,
-            _ => self.forward::<f64>((x, lx), (gamma, lg), (beta, lb))?,
-        };
+        let dtype = candle_core::backend::BackendStorage::dtype(x);
+        let y = with_real!("batch_norm", dtype, T => self.forward::<T>((x, lx), (gamma, lg), (beta, lb))?);
         Ok((y, lx.shape().clone()))
     }
 
@@ -156,15 +155,14 @@ impl CustomOp3 for Normalise {
         &self,
         x: &Tensor,
         gamma: &Tensor,
-        _beta: &Tensor,
+        beta: &Tensor,
         _y: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [dx, dgamma, dbeta] = match x.dtype() {
-            candle_core::DType::F32 => self.backward::<f32>(x, gamma, dy)?,
-            _ => self.backward::<f64>(x, gamma, dy)?,
-        };
-        Ok((Some(dx), Some(dgamma), Some(dbeta)))
+        let [dx, dgamma, dbeta] =
+            with_real!("batch_norm", x.dtype(), T => self.backward::<T>(x, gamma, dy)?);
+        let wanted = |of: &Tensor, gradient| of.track_op().then_some(gradient);
+        Ok((wanted(x, dx), wanted(gamma, dgamma), wanted(beta, dbeta)))
     }
 }
 

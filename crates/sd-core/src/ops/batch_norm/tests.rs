@@ -4,7 +4,9 @@
 use candle_core::{DType, Tensor};
 
 use super::{Statistics, eval, train};
-use crate::ops::testing::{check_gradient, distance, layouts, normal};
+use crate::ops::testing::{
+    check_golden, check_gradient, check_layouts, check_threads, distance, normal, wave,
+};
 
 const EPS: f64 = 1e-5;
 
@@ -30,7 +32,8 @@ fn moments(x: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
 
 #[test]
 fn values_and_statistics_are_those_of_the_definition() {
-    for shape in [vec![3, 4, 5, 7], vec![2, 3, 40, 33], vec![6, 2]] {
+    for shape in [vec![3, 4, 5, 7], vec![2, 3, 40, 33], vec![6, 2], vec![40, 5, 9, 17], vec![3, 2, 150, 151]]
+    {
         let [x, gamma, beta] = operands(&shape);
         let (y, statistics) = train(&x, &gamma, &beta, EPS).unwrap();
         assert!(distance(&y, &composed(&x, &gamma, &beta).unwrap()) <= 1e-12);
@@ -59,11 +62,15 @@ fn a_tensor_used_twice_gets_both_gradients_in_either_order() {
 }
 
 #[test]
-fn any_layout_gives_the_values_of_the_contiguous_one() {
-    let [x, gamma, beta] = operands(&[3, 4, 5, 3]);
-    let expected = train(&x, &gamma, &beta, EPS).unwrap().0;
-    for x in layouts(&x) {
-        assert_eq!(distance(&train(&x, &gamma, &beta, EPS).unwrap().0, &expected), 0.0);
+fn any_layout_gives_the_bits_of_the_contiguous_one() {
+    check_layouts(&operands(&[3, 4, 5, 3]), |i| Ok(train(&i[0], &i[1], &i[2], EPS)?.0));
+}
+
+#[test]
+fn every_thread_count_gives_the_same_bits() {
+    for shape in [vec![37, 16, 7, 9], vec![2, 3, 130, 131], vec![5000, 8]] {
+        let single = operands(&shape).map(|x| x.to_dtype(DType::F32).unwrap());
+        check_threads(&single, |i| Ok(train(&i[0], &i[1], &i[2], EPS)?.0));
     }
 }
 
@@ -84,4 +91,31 @@ fn what_does_not_fit_is_refused_by_name() {
     assert!(message(&x, &normal(0, &[4])).contains("needs gamma and beta (3)"));
     assert!(message(&normal(0, &[5]), &gamma).contains("(N,C,…)"));
     assert!(message(&normal(0, &[1, 3]), &gamma).contains("at least 2"));
+}
+
+// import torch, torch.nn.functional as F
+// def wave(shape, pace):
+//     n = torch.Size(shape).numel()
+//     return (2 * torch.sin(pace * torch.arange(n, dtype=torch.float64))).reshape(shape)
+// x, g, b = wave((2, 3, 2, 2), .7), wave((3,), 1.1), wave((3,), 1.3)
+// mean, var = wave((3,), .5), wave((3,), .3).abs() + .5
+// print(F.batch_norm(x, mean, var, g, b, True, .1, 1e-5), mean, var)   # var: 0.9 of the old + 0.1 of the unbiased one
+// print(F.batch_norm(x, mean, var, g, b, False, .1, 1e-5))
+#[rustfmt::skip]
+const TRAINED: &[f64] = &[0.0, 0.0, 0.0, 0.0, 3.978920471783309, 1.9111657091993473, 0.3408591909331696, 0.006540609241542819, -1.6615708485356182, 0.11944668747363991, 1.8787323536054823, 2.788866611481277, 0.0, 0.0, 0.0, 0.0, 0.01641511861449018, 1.1050336863012333, 3.070236984835065, 4.987759195766929, 2.795569665304039, 2.3974723313573927, 0.9062520720822372, -0.9767469236250226];
+#[rustfmt::skip]
+const EVALUATED: &[f64] = &[0.0, 0.0, 0.0, 0.0, 1.720447869780995, -0.5674875949827735, -2.305005040814321, -2.6749228634800715, -2.580602656475587, -0.9362704833948391, 0.6879976464644652, 1.528283051739868, 0.0, 0.0, 0.0, 0.0, -2.663996886860254, -1.4594589630794104, 0.7150050514865924, 2.8367107538498826, 1.5344716752855727, 1.1669265832294224, -0.20984899584225206, -1.9483359943801988];
+const RUNNING_MEAN: [f64; 3] = [0.06050997912722655, 0.7938673321240092, 1.5843503531943968];
+const RUNNING_VARIANCE: [f64; 3] = [0.6293886363204677, 1.141681271997669, 1.624622058937233];
+
+#[test]
+fn values_are_pytorchs_in_training_and_with_running_statistics() {
+    let (x, gamma, beta) = (wave(&[2, 3, 2, 2], 0.7), wave(&[3], 1.1), wave(&[3], 1.3));
+    let (y, batch) = train(&x, &gamma, &beta, EPS).unwrap();
+    check_golden("trained", &y, TRAINED, 1e-13);
+    let old = wave(&[3], 0.5).to_vec1::<f64>().unwrap();
+    let moved: Vec<f64> = old.iter().zip(&batch.mean).map(|(old, new)| 0.9 * old + 0.1 * new).collect();
+    check_golden("running mean", &Tensor::new(moved, x.device()).unwrap(), &RUNNING_MEAN, 1e-14);
+    let running = Statistics { mean: RUNNING_MEAN.to_vec(), variance: RUNNING_VARIANCE.to_vec(), count: 0 };
+    check_golden("evaluated", &eval(&x, &gamma, &beta, &running, EPS).unwrap(), EVALUATED, 1e-13);
 }
