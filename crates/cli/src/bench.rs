@@ -10,6 +10,7 @@ pub(crate) const EXAMPLES: &str = "\
 Examples:
   cargo xtask bench                                       every case, as CSV on standard output
   cargo xtask bench cpu --only diffgrad/ --reps 15
+  cargo xtask bench cpu --only conv2d/ --implementation candle
   cargo xtask bench cpu --vs other.csv                    joined by name with another program's times
 
 Each line is name,median_ms,q1_ms,q3_ms,reps,device; a name is <op>/<dtype>/<case>/<pass>. Run both programs in one
@@ -30,6 +31,9 @@ pub struct Bench {
     /// Threads [default: every core].
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub threads: Option<usize>,
+    /// Whose operations: ours, or the same functions made of candle's own.
+    #[arg(long, value_enum, default_value_t = Implementation::Ours)]
+    pub implementation: Implementation,
     /// A CSV of the same form: prints both medians and their ratio instead (theirs over ours: above 1 we are faster).
     #[arg(long, value_name = "ROWS.csv")]
     pub vs: Option<PathBuf>,
@@ -41,4 +45,14 @@ pub enum BenchDevice {
     /// This machine's CPU
     #[default]
     Cpu,
+}
+
+/// Whose operations are timed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Implementation {
+    /// The engine's
+    #[default]
+    Ours,
+    /// candle's, where it has them with a right gradient
+    Candle,
 }

@@ -10,7 +10,7 @@ mod chores;
 mod gpu;
 mod reproduce;
 
-pub use bench::{Bench, BenchDevice};
+pub use bench::{Bench, BenchDevice, Implementation};
 pub use chores::{Claims, Datasets, DatasetsAction, Report, Schema, Trial};
 pub use gpu::{Cuda, CudaAction, CudaBuild, Gpu, GpuAction, GpuVerify};
 pub use reproduce::{Device, Executor, Overrides, Progress, Reproduce, Scale, Shard};

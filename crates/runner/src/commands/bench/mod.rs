@@ -9,7 +9,7 @@ use std::fs;
 use anyhow::{Context as _, Result, bail};
 
 use crate::output::{print, say};
-use cases::Case;
+use cases::{Amount, Case};
 use compare::Rows;
 use timing::Times;
 
@@ -17,7 +17,7 @@ use timing::Times;
 pub(crate) fn run(typed: &cli::Bench) -> Result<u8> {
     let cli::BenchDevice::Cpu = typed.device;
     let theirs = typed.vs.as_deref().map(read).transpose()?;
-    let cases = chosen(&typed.only)?;
+    let cases = chosen(&typed.only, typed.implementation)?;
     let threads = typed.threads.unwrap_or_else(super::reproduce::cores);
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("starting threads")?;
     print(theirs.as_ref().map_or(timing::HEADER, |_| compare::HEADER))?;
@@ -37,8 +37,8 @@ fn read(path: &std::path::Path) -> Result<Rows> {
     compare::parse(&text).map_err(|fault| anyhow::anyhow!("{}:{fault}", path.display()))
 }
 
-fn chosen(prefix: &str) -> Result<Vec<Case>> {
-    let all = cases::all();
+fn chosen(prefix: &str, implementation: cli::Implementation) -> Result<Vec<Case>> {
+    let all = cases::all(implementation);
     let names: Vec<String> = all.iter().map(|case| case.name.clone()).collect();
     let chosen: Vec<Case> = all.into_iter().filter(|case| case.name.starts_with(prefix)).collect();
     if chosen.is_empty() {
@@ -54,22 +54,28 @@ fn line(case: &Case, times: &Times, theirs: Option<&Rows>) -> String {
     }
 }
 
-/// For each step whose copy was timed too: its memory rate as a share of the copy's. A copy moves 8 bytes a number.
+/// What each case reaches of the bound that was timed with it: the product of matrices for arithmetic, the copy for memory.
 fn shares(rates: &[(&Case, f64)]) -> Vec<String> {
-    let rate = |case: &Case, ms: f64| case.bytes as f64 / ms / 1e6;
-    let copy_of = |case: &Case| {
-        let (_, size) = case.name.split_once('/')?;
-        let copy = rates.iter().find(|(other, _)| other.name == format!("copy/{size}"))?;
-        Some(rate(copy.0, copy.1))
+    let roof = |case: &Case| -> Option<(&'static str, f64)> {
+        let (kind, name) = match case.work {
+            Amount::Flops(_) => ("GEMM", "matmul/"),
+            Amount::Bytes(_) => ("copy", "copy/f32/flat100m"),
+        };
+        let (roof, ms) = rates.iter().find(|(other, _)| other.name.starts_with(name))?;
+        Some((kind, rate(roof.work, *ms)))
     };
-    let steps = rates.iter().filter(|(case, _)| !case.name.starts_with("copy/"));
-    let share = |(case, ms): &(&Case, f64)| {
-        let (ours, copy) = (rate(case, *ms), copy_of(case)?);
-        Some(format!(
-            "{}: {ours:.1} GB/s, {:.0} % of the copy rate of {copy:.1} GB/s",
-            case.name,
-            100.0 * ours / copy
-        ))
+    let line = |(case, ms): &(&Case, f64)| {
+        let (kind, roof) = roof(case)?;
+        let unit = if kind == "GEMM" { "GFLOP/s" } else { "GB/s" };
+        let ours = rate(case.work, *ms);
+        let share = 100.0 * ours / roof;
+        Some(format!("{}: {ours:.1} {unit}, {share:.0} % of the {kind} rate of {roof:.1} {unit}", case.name))
     };
-    steps.filter_map(share).collect()
+    rates.iter().filter_map(line).collect()
+}
+
+/// 10⁹ operations or bytes a second.
+fn rate(work: Amount, ms: f64) -> f64 {
+    let (Amount::Bytes(amount) | Amount::Flops(amount)) = work;
+    amount as f64 / ms / 1e6
 }
