@@ -1,7 +1,7 @@
 //! The runner with CUDA: which toolkit, with which variables, and what the binary needs when it runs.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -71,7 +71,8 @@ fn cargo(root: &Path, target: &Path, toolkit: &Path, typed: &CudaBuild) -> Resul
     cargo.envs(HOMES.map(|name| (name, toolkit)));
     cargo.env("CUDA_COMPUTE_CAP", typed.compute_cap.to_string());
     cargo.env("PATH", prepended(&toolkit.join("bin"), "PATH")?);
-    cargo.env("LIBRARY_PATH", prepended(&libraries(toolkit), "LIBRARY_PATH")?);
+    let stubs = prepended(&libraries(toolkit).join("stubs"), "LIBRARY_PATH")?;
+    cargo.env("LIBRARY_PATH", joined(&libraries(toolkit), &stubs)?);
     Ok(cargo)
 }
 
@@ -98,7 +99,7 @@ fn toolkit(folder: &Path) -> Result<PathBuf> {
         Some(home) => Ok(home),
         None => bail!(
             "there is no CUDA toolkit: none in {}, none named by CUDA_HOME, none in {USUAL}\n  \
-             help: `cargo xtask cuda setup` makes one; it needs python3, the network and 1.3 GB, and no GPU",
+             help: `cargo xtask cuda setup` makes one; it needs python3, the network and 1.2 GB, and no GPU",
             ours.display()
         ),
     }
@@ -128,7 +129,7 @@ mod tests {
         }
         assert_eq!(variable("CUDA_COMPUTE_CAP").as_deref(), Some("80"));
         assert!(variable("PATH").unwrap().starts_with("/kit/bin:"));
-        assert!(variable("LIBRARY_PATH").unwrap().starts_with("/kit/lib64"));
+        assert!(variable("LIBRARY_PATH").unwrap().starts_with("/kit/lib64:/kit/lib64/stubs"));
     }
 
     #[test]

@@ -23,12 +23,20 @@ impl Parts {
         }
     }
 
+    /// What it takes on the disk.
+    pub(crate) fn size(self) -> &'static str {
+        match self {
+            Self::Whole => "1.2 GB",
+            Self::Nvrtc => "350 MB",
+        }
+    }
+
     /// Whether what the wheels depend on is wanted as well.
     pub(crate) fn with_dependencies(self) -> bool {
         self == Self::Whole
     }
 
-    /// A file of the finished toolkit without which it is none.
+    /// Files of the finished toolkit without which it is none.
     pub(crate) fn proof(self) -> &'static [&'static str] {
         match self {
             Self::Whole => &[

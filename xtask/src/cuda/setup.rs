@@ -78,7 +78,7 @@ fn environment(folder: &Path, parts: Parts, tools: &Tools) -> Result<PathBuf> {
         say(&format!("Making a virtual environment of Python in {}", finished.display()));
         make_environment(&half, &tools.python)?;
     }
-    say("Installing NVIDIA's wheels; the whole toolkit is about 700 MB to download");
+    say(&format!("Installing NVIDIA's wheels, {} on the disk", parts.size()));
     install(&half, parts)?;
     replace(&half, &finished)?;
     Ok(finished)

@@ -12,9 +12,15 @@
 //! What was verified on a GPU stands in `results/gpu/ledger.csv`; `cargo xtask gpu status` reads it.
 
 pub mod cache;
+#[cfg(feature = "cuda")]
+pub mod device;
 mod digest;
+#[cfg(feature = "cuda")]
+pub(crate) mod glue;
 mod library;
 pub mod lower;
+#[cfg(any(test, feature = "cuda"))]
+mod memory;
 pub mod nvrtc;
 mod program;
 
@@ -23,6 +29,23 @@ pub use digest::digest;
 pub use program::{
     Arg, Buffer, BufferSpec, Element, Launch, Matrix, Product, Program, Role, Source, Step, blocks,
 };
+
+/// The CUDA half of a `CustomOp` of so many operands: hands them as a slice to a function `(op, operands)` of the op's `cuda::device`.
+macro_rules! cuda_fwd {
+    (@ $device:path, $($storage:ident $layout:ident),+) => {
+        #[cfg(feature = "cuda")]
+        fn cuda_fwd(
+            &self,
+            $($storage: &candle_core::CudaStorage, $layout: &candle_core::Layout,)+
+        ) -> candle_core::Result<(candle_core::CudaStorage, candle_core::Shape)> {
+            $device(self, &[$(($storage, $layout)),+])
+        }
+    };
+    (1, $device:path) => { crate::cuda::cuda_fwd!(@ $device, a la); };
+    (2, $device:path) => { crate::cuda::cuda_fwd!(@ $device, a la, b lb); };
+    (3, $device:path) => { crate::cuda::cuda_fwd!(@ $device, a la, b lb, c lc); };
+}
+pub(crate) use cuda_fwd;
 
 /// What every kernel includes: element types, reductions, tensor-core products; packs, planes, teams, moments.
 pub const COMMON: &str = concat!(include_str!("common.cuh"), include_str!("packs.cuh"));

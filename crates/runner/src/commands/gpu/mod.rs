@@ -1,6 +1,16 @@
 //! `gpu`: which kernels are verified on a GPU as they stand, and the verification itself.
 
+#[cfg(feature = "cuda")]
+mod job;
 mod ledger;
+#[cfg(any(test, feature = "cuda"))]
+mod provenance;
+#[cfg(feature = "cuda")]
+mod roofs;
+#[cfg(feature = "cuda")]
+mod timing;
+#[cfg(feature = "cuda")]
+mod verify;
 
 use std::path::PathBuf;
 
@@ -60,7 +70,13 @@ fn verdict(entry: Option<&Entry>) -> String {
     )
 }
 
+#[cfg(feature = "cuda")]
+fn verify(typed: &cli::GpuVerify) -> Result<u8> {
+    verify::run(typed, &ledger_path()?)
+}
+
 /// What a build without CUDA can say about a verification.
+#[cfg(not(feature = "cuda"))]
 fn verify(_: &cli::GpuVerify) -> Result<u8> {
     anyhow::bail!(
         "gpu verify: this build has no CUDA\n  help: on a machine with a GPU, `cargo xtask cuda setup` (or CUDA_HOME set to a \

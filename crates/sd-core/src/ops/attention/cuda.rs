@@ -4,6 +4,9 @@
 //! keep the map in registers and shared memory. The path that hands out the map is matrix products and `attention_map.cu`.
 //! `logsumexp` is an `f32` buffer (heads, Tq): natural logarithms of Σ_j exp of the scaled logits.
 
+#[cfg(feature = "cuda")]
+pub(super) mod device;
+
 use candle_core::{Result, bail};
 
 use crate::cuda::{Arg, Buffer, Element, Matrix, Product, Program, Source, blocks};

@@ -63,7 +63,12 @@ impl Dims {
 /// Where ranks, sizes, dtypes or devices do not fit, a tensor is empty, or `scale` is not finite.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, causal: bool) -> Result<Tensor> {
     let dims = Dims::new(q, k, v, scale, causal)?;
-    q.apply_op3(k, v, Attention { dims, lse: OnceLock::new() })
+    q.apply_op3(k, v, Attention {
+            dims,
+            lse: OnceLock::new(),
+            #[cfg(feature = "cuda")]
+            kept: crate::cuda::glue::Kept::default(),
+        })
 }
 
 /// The map p (B, H, Tq, Tk).
@@ -72,6 +77,10 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, causal: bool) -
 /// As [`attention`].
 pub fn attention_map(q: &Tensor, k: &Tensor, scale: f64, causal: bool) -> Result<Tensor> {
     let dims = Dims::new(q, k, k, scale, causal)?;
+    #[cfg(feature = "cuda")]
+    if q.device().is_cuda() {
+        return q.apply_op2(k, cuda::device::Map(dims));
+    }
     let logits = (q * scale)?.contiguous()?.matmul(&k.t()?.contiguous()?)?;
     if !causal {
         return softmax(&logits);
@@ -112,12 +121,17 @@ fn hidden(dims: &Dims, dtype: DType) -> Result<Tensor> {
 struct Attention {
     dims: Dims,
     lse: OnceLock<CpuStorage>,
+    /// log Σ e^logit on a CUDA device.
+    #[cfg(feature = "cuda")]
+    kept: crate::cuda::glue::Kept,
 }
 
 impl CustomOp3 for Attention {
     fn name(&self) -> &'static str {
         "attention"
     }
+
+    crate::cuda::cuda_fwd!(3, cuda::device::forward);
 
     fn cpu_fwd(
         &self,
@@ -154,6 +168,11 @@ impl CustomOp3 for Attention {
         y: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if q.device().is_cuda() {
+            let [dq, dk, dv] = cuda::device::backward(self, [q, k, v, y, dy])?;
+            return Ok((q.track_op().then_some(dq), k.track_op().then_some(dk), v.track_op().then_some(dv)));
+        }
         let gradients = match self.lse.get() {
             Some(CpuStorage::F32(lse)) => self.gradients(lse, [q, k, v, y, dy], cpu::backward_f32)?,
             Some(CpuStorage::F64(lse)) => self.gradients(lse, [q, k, v, y, dy], cpu::backward)?,

@@ -4,6 +4,9 @@
 //! their gradients are of the element type; every sum is kept in `f32` and rounded once, but for the bias of a 1×1 convolution,
 //! which is added to the rounded product.
 
+#[cfg(feature = "cuda")]
+pub(super) mod device;
+
 use candle_core::{Result, bail};
 
 use super::Geometry;

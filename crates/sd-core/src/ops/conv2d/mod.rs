@@ -132,6 +132,8 @@ impl CustomOp2 for Forward {
         "conv2d"
     }
 
+    crate::cuda::cuda_fwd!(2, cuda::device::forward);
+
     fn cpu_fwd(
         &self,
         x: &CpuStorage,
@@ -164,6 +166,8 @@ impl CustomOp3 for Forward {
     fn name(&self) -> &'static str {
         "conv2d"
     }
+
+    crate::cuda::cuda_fwd!(3, cuda::device::forward);
 
     fn cpu_fwd(
         &self,
@@ -203,6 +207,8 @@ impl CustomOp1 for BiasGrad {
         "conv2d_bias_grad"
     }
 
+    crate::cuda::cuda_fwd!(1, cuda::device::bias_grad);
+
     fn cpu_fwd(&self, dy: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let sums = match dy {
             CpuStorage::F32(_) => CpuStorage::F32(cpu::bias_grad(&self.0, &row_major::<f32>(dy, layout)?)),
@@ -217,6 +223,8 @@ impl CustomOp2 for InputGrad {
     fn name(&self) -> &'static str {
         "conv2d_input_grad"
     }
+
+    crate::cuda::cuda_fwd!(2, cuda::device::input_grad);
 
     fn cpu_fwd(
         &self,
@@ -241,6 +249,8 @@ impl CustomOp2 for WeightGrad {
     fn name(&self) -> &'static str {
         "conv2d_weight_grad"
     }
+
+    crate::cuda::cuda_fwd!(2, cuda::device::weight_grad);
 
     fn cpu_fwd(
         &self,
