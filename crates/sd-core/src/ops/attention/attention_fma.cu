@@ -1,4 +1,4 @@
-// Attention without tensor cores: forward in f32, backward for every element type (sums in f32).
+// Attention in f32, forward and backward, by fused multiply-adds: no operand is rounded on the way. The delta of every element type.
 //
 //   s = scale · q · kᵀ,  p = softmax over keys of s,  y = p · v,  logsumexp[i] = ln Σ_j exp s[i,j]
 //   delta[i] = Σ_d dy[i,d] · y[i,d],  dp = dy · vᵀ,  ds = p ∘ (dp − delta)
@@ -25,12 +25,12 @@ static __device__ __forceinline__ int thread_row() { return threadIdx.x >> 4; }
 static __device__ __forceinline__ int thread_column() { return threadIdx.x & 15; }
 
 // Rows first … first + tile_rows of a (rows, size) matrix, zero beyond its rows and columns.
-template <int tile_rows, int width, typename T>
-static __device__ __forceinline__ void load_tile(float *tile, const T *matrix, int first, int rows, int size) {
+template <int tile_rows, int width>
+static __device__ __forceinline__ void load_tile(float *tile, const float *matrix, int first, int rows, int size) {
   for (int at = threadIdx.x; at < tile_rows * width; at += block_threads) {
     const int row = at / width, column = at % width;
     const bool inside = first + row < rows && column < size;
-    tile[row * (width + 4) + column] = inside ? to_float(matrix[(i64)(first + row) * size + column]) : 0.0f;
+    tile[row * (width + 4) + column] = inside ? matrix[(i64)(first + row) * size + column] : 0.0f;
   }
 }
 
@@ -91,8 +91,8 @@ static __device__ __forceinline__ float row_sum(float x) {
   return x;
 }
 
-template <typename T, int rows, int columns>
-static __device__ __forceinline__ void store_tile(T *matrix, const float (&sums)[rows][columns], int first, int count,
+template <int rows, int columns>
+static __device__ __forceinline__ void store_tile(float *matrix, const float (&sums)[rows][columns], int first, int count,
                                                   int size) {
 #pragma unroll
   for (int i = 0; i < rows; i++) {
@@ -100,7 +100,7 @@ static __device__ __forceinline__ void store_tile(T *matrix, const float (&sums)
 #pragma unroll
     for (int j = 0; j < columns; j++) {
       const int column = thread_column() + 16 * j;
-      if (row < count && column < size) from_float(sums[i][j], matrix[(i64)row * size + column]);
+      if (row < count && column < size) matrix[(i64)row * size + column] = sums[i][j];
     }
   }
 }
@@ -187,10 +187,10 @@ static __device__ __forceinline__ void row_products(float *delta, const T *dy, c
 }
 
 // Gradients of one tile: of keys and values (dk, dv) where `holds_keys`, of queries (dq as `dk`, dv unused) where not.
-template <typename T, int width, int held, int passing, bool holds_keys>
-static __device__ __forceinline__ void backward(T *dk, T *dv, const T *q, const T *k, const T *v, const T *dy,
-                                                const float *logsumexp, const float *delta, int queries, int keys, int size,
-                                                float scale, bool causal) {
+template <int width, int held, int passing, bool holds_keys>
+static __device__ __forceinline__ void backward(float *dk, float *dv, const float *q, const float *k, const float *v,
+                                                const float *dy, const float *logsumexp, const float *delta, int queries,
+                                                int keys, int size, float scale, bool causal) {
   constexpr int stride = width + 4, map_stride = passing + 4, rows = held / 16, columns = passing / 16;
   float *const held_1 = dynamic_shared, *const held_2 = held_1 + held * stride;
   float *const passing_1 = held_2 + held * stride, *const passing_2 = passing_1 + passing * stride;
@@ -251,45 +251,35 @@ static __device__ __forceinline__ void backward(T *dk, T *dv, const T *q, const 
     forward<width>(y, logsumexp, q, k, v, queries, keys, size, scale, causal != 0);                                    \
   }
 
-#define BACKWARD(T, width, held)                                                                                       \
-  extern "C" __global__ void __launch_bounds__(block_threads, 2)                                                             \
-      attention_key_grad_##T##_##width(TYPE_##T *dk, TYPE_##T *dv, const TYPE_##T *q, const TYPE_##T *k,               \
-                                       const TYPE_##T *v, const TYPE_##T *dy, const float *logsumexp,                  \
-                                       const float *delta, int queries, int keys, int size, float scale, int causal) { \
-    backward<TYPE_##T, width, held, 32, true>(dk, dv, q, k, v, dy, logsumexp, delta, queries, keys, size, scale,       \
-                                              causal != 0);                                                            \
+#define BACKWARD(width, held)                                                                                          \
+  extern "C" __global__ void __launch_bounds__(block_threads, 2)                                                       \
+      attention_key_grad_f32_##width(float *dk, float *dv, const float *q, const float *k, const float *v,             \
+                                     const float *dy, const float *logsumexp, const float *delta, int queries,         \
+                                     int keys, int size, float scale, int causal) {                                    \
+    backward<width, held, 32, true>(dk, dv, q, k, v, dy, logsumexp, delta, queries, keys, size, scale, causal != 0);   \
   }                                                                                                                    \
-  extern "C" __global__ void __launch_bounds__(block_threads, 2)                                                             \
-      attention_query_grad_##T##_##width(TYPE_##T *dq, const TYPE_##T *q, const TYPE_##T *k, const TYPE_##T *v,        \
-                                         const TYPE_##T *dy, const float *logsumexp, const float *delta, int queries,  \
-                                         int keys, int size, float scale, int causal) {                                \
-    backward<TYPE_##T, width, held, 32, false>(dq, (TYPE_##T *)0, q, k, v, dy, logsumexp, delta, queries, keys, size,  \
-                                               scale, causal != 0);                                                    \
+  extern "C" __global__ void __launch_bounds__(block_threads, 2)                                                       \
+      attention_query_grad_f32_##width(float *dq, const float *q, const float *k, const float *v, const float *dy,     \
+                                       const float *logsumexp, const float *delta, int queries, int keys, int size,    \
+                                       float scale, int causal) {                                                      \
+    backward<width, held, 32, false>(dq, (float *)0, q, k, v, dy, logsumexp, delta, queries, keys, size, scale,        \
+                                     causal != 0);                                                                     \
   }
+#define INSTANCES(width, held)                                                                                         \
+  FORWARD(width)                                                                                                       \
+  BACKWARD(width, held)
+INSTANCES(16, 64)
+INSTANCES(32, 64)
+INSTANCES(48, 64)
+INSTANCES(64, 64)
+INSTANCES(80, 64)
+INSTANCES(128, 32)
+INSTANCES(160, 32)
 
-#define WIDTHS(T)                                                                                                      \
-  BACKWARD(T, 16, 64)                                                                                                  \
-  BACKWARD(T, 32, 64)                                                                                                  \
-  BACKWARD(T, 48, 64)                                                                                                  \
-  BACKWARD(T, 64, 64)                                                                                                  \
-  BACKWARD(T, 80, 64)                                                                                                  \
-  BACKWARD(T, 128, 32)                                                                                                 \
-  BACKWARD(T, 160, 32)                                                                                                 \
-  extern "C" __global__ void attention_delta_##T(float *delta, const TYPE_##T *dy, const TYPE_##T *y, i64 rows,        \
-                                                 int size) {                                                           \
+#define DELTA(name, T)                                                                                                 \
+  extern "C" __global__ void name(float *delta, const T *dy, const T *y, i64 rows, int size) {                         \
     row_products(delta, dy, y, rows, size);                                                                            \
   }
-
-typedef float TYPE_f32;
-typedef f16 TYPE_f16;
-typedef bf16 TYPE_bf16;
-FORWARD(16)
-FORWARD(32)
-FORWARD(48)
-FORWARD(64)
-FORWARD(80)
-FORWARD(128)
-FORWARD(160)
-WIDTHS(f32)
-WIDTHS(f16)
-WIDTHS(bf16)
+DELTA(attention_delta_f32, float)
+DELTA(attention_delta_f16, f16)
+DELTA(attention_delta_bf16, bf16)

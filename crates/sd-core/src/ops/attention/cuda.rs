@@ -1,7 +1,7 @@
 //! What attention does on a CUDA device.
 //!
-//! `f16` and `bf16` forward runs on tensor cores (`attention.cu`), `f32` forward and all backward passes on `attention_fma.cu`; both
-//! keep the map in registers and shared memory. The path that hands out the map is matrix products and `attention_map.cu`.
+//! `f16` and `bf16` run on tensor cores (`attention.cu`), `f32` on `attention_fma.cu`; both keep the map in registers and shared
+//! memory. The path that hands out the map is matrix products and `attention_map.cu`.
 //! `logsumexp` is an `f32` buffer (heads, Tq): natural logarithms of Σ_j exp of the scaled logits.
 
 #[cfg(feature = "cuda")]
@@ -32,24 +32,26 @@ macro_rules! kernels {
 /// Head sizes that there are tiles for; the others take the next.
 const WIDTHS: [usize; 7] = [16, 32, 48, 64, 80, 128, 160];
 
-/// `attention.cu`: forward on tensor cores.
+/// `attention.cu`: on tensor cores.
 pub static SOURCE: Source = Source {
     name: "attention",
     path: "crates/sd-core/src/ops/attention/attention.cu",
     text: include_str!("attention.cu"),
-    kernels: kernels!("attention_forward_f16" "attention_forward_bf16" ;),
+    kernels: kernels!(
+        "attention_forward_f16" "attention_forward_bf16"
+        "attention_key_grad_f16" "attention_key_grad_bf16"
+        "attention_query_grad_f16" "attention_query_grad_bf16" ;
+    ),
     stack_limit: 0,
 };
 
-/// `attention_fma.cu`: forward in `f32`, backward.
+/// `attention_fma.cu`: in `f32`.
 pub static FMA: Source = Source {
     name: "attention_fma",
     path: "crates/sd-core/src/ops/attention/attention_fma.cu",
     text: include_str!("attention_fma.cu"),
     kernels: kernels!(
-        "attention_forward_f32"
-        "attention_key_grad_f32" "attention_key_grad_f16" "attention_key_grad_bf16"
-        "attention_query_grad_f32" "attention_query_grad_f16" "attention_query_grad_bf16" ;
+        "attention_forward_f32" "attention_key_grad_f32" "attention_query_grad_f32" ;
         "attention_delta_f32" "attention_delta_f16" "attention_delta_bf16"
     ),
     stack_limit: 0,
@@ -180,16 +182,36 @@ pub fn backward(shape: &Shape, element: Element) -> Result<Program> {
     let kernel = format!("attention_delta_{}", element.suffix());
     launch(&mut program, &FMA, &kernel, blocks(shape.rows(), 8), 256, 0, args);
 
-    let held = if width > 80 { 32 } else { 64 };
-    let shared = 4 * (2 * (held + 32) * (width + 4) + 2 * held * 36);
     let gradients = [("key", vec![dk, dv], shape.keys), ("query", vec![dq], shape.queries)];
     for (name, outputs, count) in gradients {
         let buffers = outputs.into_iter().chain([q, k, v, dy, logsumexp, delta]);
         let args = buffers.map(Arg::Buffer).chain(shape.args()).collect();
         let kernel = format!("attention_{name}_grad_{}_{width}", element.suffix());
-        launch(&mut program, &FMA, &kernel, tiles(shape, count, held), 256, shared, args);
+        let Tiles { source, held, threads, shared } = gradient_tiles(element, width, name == "key");
+        launch(&mut program, source, &kernel, tiles(shape, count, held), threads, shared, args);
     }
     Ok(program)
+}
+
+/// What a block of a gradient's kernel holds and needs.
+struct Tiles {
+    source: &'static Source,
+    held: usize,
+    threads: u32,
+    shared: usize,
+}
+
+/// As the instances at the ends of the two files have it: two held tiles, two (on tensor cores, twice two) passing ones.
+fn gradient_tiles(element: Element, width: usize, keys: bool) -> Tiles {
+    if element == Element::F32 {
+        let held = if width > 80 { 32 } else { 64 };
+        let shared = 4 * (2 * (held + 32) * (width + 4) + 2 * held * 36);
+        return Tiles { source: &FMA, held, threads: 256, shared };
+    }
+    let held = if width <= 48 || (!keys && width <= 80) { 128 } else { 64 };
+    let passing = if keys && width == 64 { 64 } else { 32 };
+    let shared = 2 * (2 * held + 4 * passing) * (width + 8) + 4 * 4 * passing;
+    Tiles { source: &SOURCE, held, threads: 128, shared }
 }
 
 /// (q, k) → map (heads, queries, keys).
