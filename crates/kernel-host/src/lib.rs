@@ -21,12 +21,14 @@ mod wire;
 
 pub use compare::{Expected, Mismatch, Tolerance};
 pub use data::Data;
-pub use host::{Error, Host, Order};
+pub use host::{COMMON_NAME, Error, Host, Order};
 
 use sd_core::cuda::Source;
 
 /// Every `.cu` file of the workspace.
 #[must_use]
 pub fn sources() -> Vec<&'static Source> {
-    sd_core::cuda::sources()
+    let mut sources = sd_core::cuda::sources();
+    sources.push(&diffgrad::optim::cuda::SOURCE);
+    sources
 }

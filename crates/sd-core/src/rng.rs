@@ -4,6 +4,8 @@
 //! A stream is named by `(seed, purpose, index)`, so that no two uses share numbers and adding a use moves no other one.
 //! Nothing in difflab reads the clock or the operating system for randomness.
 
+pub mod cuda;
+
 /// Multipliers of the Philox4x32 round.
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 /// Key increments per round: the golden ratio and √3 − 1 as 32-bit fractions.

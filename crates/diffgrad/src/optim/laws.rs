@@ -61,15 +61,24 @@ impl Scalars {
         }
     }
 
-    pub(super) fn moments<T: Real>(&self) -> Moments<T> {
-        let Hyper { lr, decay: beta1, beta2, eps, epsilon, weight_decay, .. } = self.hyper;
+    /// What a step multiplies by, and the bias correction beside `√v`: the learning rate and 1 where the rule corrects nothing.
+    pub(super) fn step_and_bias(&self) -> (f64, f64) {
+        let Hyper { rule, lr, decay: beta1, beta2, epsilon, .. } = self.hyper;
+        if rule < RuleName::Adam {
+            return (lr, 1.0);
+        }
         let (bias1, bias2) = (self.correction(beta1), self.correction(beta2));
-        let modern = epsilon == Epsilon::Modern;
-        let (step, bias2) = match epsilon {
+        match epsilon {
             Epsilon::Classic => (lr * bias2.sqrt() / bias1, 1.0),
             Epsilon::Modern => (lr / bias1, bias2.sqrt()),
             Epsilon::Inside => (lr / bias1, bias2),
-        };
+        }
+    }
+
+    pub(super) fn moments<T: Real>(&self) -> Moments<T> {
+        let Hyper { decay: beta1, beta2, eps, epsilon, weight_decay, .. } = self.hyper;
+        let modern = epsilon == Epsilon::Modern;
+        let (step, bias2) = self.step_and_bias();
         Moments {
             step: T::of(-step),
             beta1: T::of(beta1),

@@ -41,6 +41,7 @@
 //! candle, so nothing is said about them.
 
 mod config;
+pub mod cuda;
 pub mod fused;
 mod laws;
 mod lend;

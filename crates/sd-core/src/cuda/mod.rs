@@ -22,6 +22,7 @@ pub mod lower;
 #[cfg(any(test, feature = "cuda"))]
 mod memory;
 pub mod nvrtc;
+pub mod packs;
 mod program;
 
 pub use digest::digest;
@@ -53,5 +54,15 @@ pub const COMMON: &str = concat!(include_str!("common.cuh"), include_str!("packs
 /// Every `.cu` file of the engine.
 #[must_use]
 pub fn sources() -> Vec<&'static Source> {
-    vec![]
+    use crate::ops;
+    vec![
+        &ops::activation::cuda::SOURCE,
+        &ops::softmax::cuda::SOURCE,
+        &ops::layer_norm::cuda::SOURCE,
+        &ops::group_norm::cuda::SOURCE,
+        &ops::batch_norm::cuda::SOURCE,
+        &ops::upsample::cuda::SOURCE,
+        &ops::copy::cuda::SOURCE,
+        &crate::rng::cuda::SOURCE,
+    ]
 }

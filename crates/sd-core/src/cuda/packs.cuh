@@ -11,6 +11,9 @@ struct Pack {
   unsigned words[4];
 };
 
+// Whether a pack may be moved there at once.
+static __device__ __forceinline__ bool on_a_pack(const void *pointer) { return ((u64)pointer & 15) == 0; }
+
 static __device__ __forceinline__ float element(const Pack<float> &p, int e) { return __uint_as_float(p.words[e]); }
 template <typename T>
 static __device__ __forceinline__ float element(const Pack<T> &p, int e) {
@@ -45,7 +48,7 @@ static __device__ __forceinline__ void put(Pack<T> &pack, int e, T x) {
 // Elements [low, high) of the pack that would begin at p, `outside` for the others; any alignment.
 template <typename T>
 static __device__ __forceinline__ Pack<T> load_part(const T *p, int low, int high, T outside) {
-  if (low == 0 && high == WIDTH<T> && aligned_16(p)) return load_pack(p);
+  if (low == 0 && high == WIDTH<T> && on_a_pack(p)) return load_pack(p);
   Pack<T> part = {{0, 0, 0, 0}};
 #pragma unroll
   for (int e = 0; e < WIDTH<T>; e++) put(part, e, e >= low && e < high ? p[e] : outside);
@@ -53,7 +56,7 @@ static __device__ __forceinline__ Pack<T> load_part(const T *p, int low, int hig
 }
 template <typename T>
 static __device__ __forceinline__ void store_part(T *p, const Pack<T> &value, int low, int high) {
-  if (low == 0 && high == WIDTH<T> && aligned_16(p)) return store_pack(p, value);
+  if (low == 0 && high == WIDTH<T> && on_a_pack(p)) return store_pack(p, value);
 #pragma unroll
   for (int e = 0; e < WIDTH<T>; e++)
     if (e >= low && e < high) from_float(element(value, e), p[e]);
@@ -75,8 +78,8 @@ static __device__ __forceinline__ float sigmoid(float x, T type) {
 template <int INPUTS, typename T, typename F>
 static __device__ __forceinline__ void map_elements(i64 n, const T *const (&in)[INPUTS], T *out, F f) {
   constexpr int N = WIDTH<T>, DEEP = INPUTS > 2 ? 2 : 4;
-  bool aligned = aligned_16(out);
-  for (int i = 0; i < INPUTS; i++) aligned = aligned && aligned_16(in[i]);
+  bool aligned = on_a_pack(out);
+  for (int i = 0; i < INPUTS; i++) aligned = aligned && on_a_pack(in[i]);
   const i64 packs = aligned ? n / N : 0, tile = (i64)DEEP * blockDim.x;
   for (i64 base = blockIdx.x * tile + threadIdx.x; base < packs; base += gridDim.x * tile) {
     Pack<T> x[DEEP][INPUTS];
@@ -125,7 +128,7 @@ struct Spot {
 
 template <typename T>
 static __device__ __forceinline__ bool regular(const Planes &planes, const void *a, const void *b, const void *c) {
-  return planes.positions % WIDTH<T> == 0 && aligned_16(a) && aligned_16(b) && aligned_16(c);
+  return planes.positions % WIDTH<T> == 0 && on_a_pack(a) && on_a_pack(b) && on_a_pack(c);
 }
 
 // Pack k of the plane that begins at element `start`.
@@ -155,6 +158,26 @@ static __device__ __forceinline__ void store_spot(T *y, const Spot &spot, const 
 template <bool REGULAR>
 static __device__ __forceinline__ bool inside(const Spot &spot, int e) {
   return REGULAR || (e >= spot.low && e < spot.high);
+}
+
+// Σ x and Σ (x − mean)² over the elements of a pack that are inside.
+template <typename T>
+static __device__ __forceinline__ float total(const Pack<T> &x) {
+  float sum = 0.0f;
+#pragma unroll
+  for (int e = 0; e < WIDTH<T>; e++) sum += element(x, e);
+  return sum;
+}
+
+template <typename T, bool REGULAR>
+static __device__ __forceinline__ float distance(const Pack<T> &x, const Spot &spot, float mean) {
+  float sum = 0.0f;
+#pragma unroll
+  for (int e = 0; e < WIDTH<T>; e++) {
+    const float gap = element(x, e) - mean;
+    if (inside<REGULAR>(spot, e)) sum += gap * gap;
+  }
+  return sum;
 }
 
 // ---- Teams: threads that share a row ---------------------------------------------------------------------------------------
@@ -234,4 +257,65 @@ static __device__ __forceinline__ float2 summed_pairs(const float *pairs, int pa
   const float2 all = make_float2(shared[0], shared[1]);
   __syncthreads();
   return all;
+}
+
+// ---- Slices: long sets cut over blocks -------------------------------------------------------------------------------------
+// A block's set and the packs [begin, end) of it; blocks are (set, slice), slices fastest, sets counted from `first`. No slice
+// is empty.
+struct Slice {
+  i64 set;
+  int index;
+  unsigned begin, end;
+};
+static __device__ __forceinline__ Slice slice_of(i64 first, int slices, int slice_packs, unsigned packs) {
+  const i64 set = blockIdx.x / (unsigned)slices;
+  const int index = (int)(blockIdx.x - set * slices);
+  const unsigned begin = (unsigned)index * slice_packs;
+  return {first + set, index, begin, packs - begin < (unsigned)slice_packs ? packs : begin + (unsigned)slice_packs};
+}
+
+// Moments of up to KEPT·blockDim.x packs from `begin`, in two passes over registers. `shared` holds 64 floats.
+template <int KEPT, typename T, bool REGULAR>
+static __device__ __forceinline__ Moments tile_moments(const Planes &planes, unsigned begin, unsigned end, const T *x,
+                                                       float *shared) {
+  Pack<T> kept[KEPT];
+  float values[2] = {0.0f, 0.0f}, squares = 0.0f;
+#pragma unroll
+  for (int k = 0; k < KEPT; k++) {
+    const unsigned pack = begin + threadIdx.x + k * blockDim.x;
+    if (pack < end) kept[k] = load_spot<T, REGULAR>(x, locate<T, REGULAR>(planes, pack));
+  }
+#pragma unroll
+  for (int k = 0; k < KEPT; k++) {
+    const unsigned pack = begin + threadIdx.x + k * blockDim.x;
+    if (pack >= end) continue;
+    values[0] += total(kept[k]);
+    if (REGULAR) values[1] += (float)WIDTH<T>;
+    else {
+      const Spot spot = locate<T, REGULAR>(planes, pack);
+      values[1] += (float)(spot.high > spot.low ? spot.high - spot.low : 0);
+    }
+  }
+  team_sums(values, blockDim.x, shared);
+  const float mean = values[1] > 0.0f ? values[0] / values[1] : 0.0f;
+#pragma unroll
+  for (int k = 0; k < KEPT; k++) {
+    const unsigned pack = begin + threadIdx.x + k * blockDim.x;
+    if (pack < end) squares += distance<T, REGULAR>(kept[k], locate<T, REGULAR>(planes, pack), mean);
+  }
+  return {values[1], mean, block_sum(squares, shared)};
+}
+
+// Moments of a slice: its tiles, joined in their order; the same on every thread.
+template <int KEPT, typename T, bool REGULAR>
+static __device__ __forceinline__ Moments slice_moments(const Planes &planes, const Slice &slice, const T *x, float *shared) {
+  Moments all = {0.0f, 0.0f, 0.0f};
+  for (unsigned begin = slice.begin; begin < slice.end; begin += KEPT * blockDim.x)
+    all = joined(all, tile_moments<KEPT, T, REGULAR>(planes, begin, slice.end, x, shared));
+  return all;
+}
+static __device__ __forceinline__ void write_moments(const Slice &slice, int slices, const Moments &all, float *triples) {
+  if (threadIdx.x != 0) return;
+  float *out = triples + (slice.set * slices + slice.index) * 3;
+  out[0] = all.count, out[1] = all.mean, out[2] = all.squares;
 }

@@ -7,6 +7,7 @@
 //! * `geglu([u, g]) = u·gelu(g)` (Shazeer 2020; the feed-forward of Stable Diffusion)
 
 mod cpu;
+pub mod cuda;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};

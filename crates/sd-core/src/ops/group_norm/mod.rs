@@ -5,6 +5,7 @@
 //! over the channels and positions of group g of image n; the result is z, or `z/(1 + e⁻ᶻ)` where SiLU is fused.
 
 mod cpu;
+pub mod cuda;
 
 use std::sync::{Arc, OnceLock};
 

@@ -3,6 +3,7 @@
 //! `y = γ_j · (x − μ) / √(σ² + ε) + β_j` with mean and biased variance of each row of D elements.
 
 mod cpu;
+pub mod cuda;
 
 use std::sync::{Arc, OnceLock};
 

@@ -1,6 +1,7 @@
 //! Softmax over the last axis with its gradient: `y_j = e^{x_j − max} / Σ_k e^{x_k − max}`.
 
 mod cpu;
+pub mod cuda;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};

@@ -1,6 +1,7 @@
 //! Nearest up-sampling by two on both axes with its gradient: `y[…, 2i + a, 2j + b] = x[…, i, j]` for a, b in {0, 1}.
 
 mod cpu;
+pub mod cuda;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};

@@ -1,0 +1,45 @@
+//! What drawing normals does on a CUDA device: one launch of `rng.cu`, the numbers of `torch.randn` on CUDA.
+//!
+//! The normals of PyTorch's CPU generator stay on the CPU and are copied: a Mersenne Twister is one sequence of words that
+//! cannot be entered in the middle, so nothing is gained on a device.
+
+use candle_core::Result;
+
+use crate::cuda::packs::{THREADS, kernels, long, threads};
+use crate::cuda::{Arg, Element, Program, Source, blocks};
+
+/// `rng.cu`.
+pub static SOURCE: Source = Source {
+    name: "rng",
+    path: "crates/sd-core/src/rng/rng.cu",
+    text: include_str!("rng.cu"),
+    kernels: kernels!["philox_normal"],
+    stack_limit: 0,
+};
+
+/// Threads that PyTorch starts for `count` numbers on a device with so many multiprocessors of 2048 threads each.
+#[must_use]
+pub fn torch_threads(count: usize, multiprocessors: usize) -> usize {
+    256 * count.div_ceil(256).clamp(1, 8 * multiprocessors.max(1))
+}
+
+/// How far PyTorch's offset moves with `count` numbers drawn; the next call begins there.
+#[must_use]
+pub fn torch_advance(count: usize, threads: usize) -> u64 {
+    4 * count.div_ceil(4 * threads) as u64
+}
+
+/// () → `count` standard normals. `offset` is the generator's, a multiple of 4; `torch` the threads of PyTorch's launch
+/// ([`torch_threads`]).
+///
+/// # Errors
+/// None today.
+pub fn normal(seed: u64, offset: u64, torch: usize, count: usize, element: Element) -> Result<Program> {
+    let mut program = Program::new("philox normal");
+    let out = program.output(element, count);
+    let args = vec![long(count), Arg::U64(seed), Arg::U64(offset / 4), long(torch), Arg::Buffer(out)];
+    let counters = count.div_ceil(4 * torch) * torch;
+    let kernel = format!("philox_normal_{}", element.suffix());
+    program.launch(&SOURCE, &kernel, blocks(counters, THREADS), threads(THREADS), 0, args);
+    Ok(program)
+}
