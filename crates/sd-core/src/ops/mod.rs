@@ -13,6 +13,7 @@ pub mod copy;
 pub mod group_norm;
 mod lanes;
 pub mod layer_norm;
+pub mod linear;
 mod math;
 pub(crate) mod matmul;
 mod moments;

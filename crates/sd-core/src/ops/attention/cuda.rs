@@ -125,7 +125,8 @@ impl Shape {
     /// The kernels count queries and keys of a head in 32 bits, and blocks have a limit.
     fn check(&self) -> Result<()> {
         let limit = 0x7fff_ffff - 256;
-        if self.queries.max(self.keys) > limit || self.heads * (self.queries.max(self.keys) / 16 + 1) > limit {
+        if self.queries.max(self.keys) > limit || self.heads * (self.queries.max(self.keys) / 16 + 1) > limit
+        {
             bail!("attention on CUDA: {self:?} is too large; expected fewer than 2³¹ rows a head and blocks");
         }
         Ok(())

@@ -104,7 +104,12 @@ pub fn input_grad(g: &Geometry, element: Element) -> Result<Program> {
         program.product(pointwise_product(g, w, dy, dx, true));
     } else {
         let packed = pack_input_grad(&mut program, g, w, element);
-        gemm(&mut program, &Taps::input_grad(g), element, Operands { target: dx, source: dy, packed, bias: None });
+        gemm(
+            &mut program,
+            &Taps::input_grad(g),
+            element,
+            Operands { target: dx, source: dy, packed, bias: None },
+        );
     }
     Ok(program)
 }
@@ -166,7 +171,9 @@ fn check(g: &Geometry) -> Result<()> {
     ];
     let limit = 0x7fff_ffff - 2 * TILE_N;
     if counts.into_iter().any(|count| count > limit) || g.kh * g.kw > 65535 || g.c_in.max(g.c_out) > 1 << 20 {
-        bail!("conv2d on CUDA: {g:?} is too large; expected fewer than 2³¹ pixels, 2¹⁶ taps and 2²⁰ channels");
+        bail!(
+            "conv2d on CUDA: {g:?} is too large; expected fewer than 2³¹ pixels, 2¹⁶ taps and 2²⁰ channels"
+        );
     }
     Ok(())
 }
@@ -291,7 +298,14 @@ fn pack_forward(program: &mut Program, g: &Geometry, w: Buffer, element: Element
     let stride = packed_stride(g.c_out);
     let packed = program.scratch(element, g.taps() * stride);
     let args = pack_args(g, packed, w, stride);
-    launch(program, "pack_forward", element, grid(g.taps().div_ceil(32), stride.div_ceil(32), 1), [32, 8, 1], args);
+    launch(
+        program,
+        "pack_forward",
+        element,
+        grid(g.taps().div_ceil(32), stride.div_ceil(32), 1),
+        [32, 8, 1],
+        args,
+    );
     packed
 }
 

@@ -1,0 +1,3 @@
+//! A linear layer with bias and activation.
+
+pub mod cuda;
