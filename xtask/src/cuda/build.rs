@@ -78,10 +78,14 @@ fn cargo(root: &Path, target: &Path, toolkit: &Path, typed: &CudaBuild) -> Resul
 
 /// `first` before what the variable `name` holds.
 fn prepended(first: &Path, name: &str) -> Result<OsString> {
-    let rest = env::var_os(name).unwrap_or_default();
-    let rest = env::split_paths(&rest).filter(|path| !path.as_os_str().is_empty());
-    env::join_paths(std::iter::once(first.to_owned()).chain(rest))
-        .with_context(|| format!("{name} cannot be set"))
+    joined(first, &env::var_os(name).unwrap_or_default())
+}
+
+/// A list of folders with one more before it.
+fn joined(first: &Path, rest: &OsStr) -> Result<OsString> {
+    let rest = env::split_paths(rest).filter(|path| !path.as_os_str().is_empty());
+    let all = std::iter::once(first.to_owned()).chain(rest);
+    env::join_paths(all).with_context(|| format!("{} cannot stand in a list of folders", first.display()))
 }
 
 fn libraries(toolkit: &Path) -> PathBuf {
