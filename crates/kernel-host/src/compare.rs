@@ -90,7 +90,6 @@ impl Expected {
         let shares = got.iter().zip(&self.values).map(|(got, want)| self.share(*got, *want, scale));
         let (mut worst, mut wrong, mut first) = (0f64, 0, None);
         for (index, share) in shares.enumerate() {
-            // A NaN is no share that is at most 1.
             if !(share <= 1.0) {
                 wrong += 1;
                 first = first.or(Some(index));
@@ -105,7 +104,10 @@ impl Expected {
         if got == want {
             return 0.0;
         }
-        (got - want).abs() / (self.tolerance.relative * want.abs() + self.tolerance.absolute * scale)
+        let share =
+            (got - want).abs() / (self.tolerance.relative * want.abs() + self.tolerance.absolute * scale);
+        // A NaN, or nothing allowed and something found.
+        if share.is_nan() { f64::INFINITY } else { share }
     }
 
     fn scale(&self) -> f64 {

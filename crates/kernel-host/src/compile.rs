@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 
-use sd_core::cuda::{COMMON, Source};
+use sd_core::cuda::Source;
 use sha2::{Digest, Sha256};
 
 use crate::host::Error;
@@ -17,9 +17,8 @@ const DRIVER: &str = include_str!("../host/driver.h");
 
 /// What every build is made with. Locals that the kernel does not initialise hold a pattern; a fused multiply-add is made
 /// only where the source asks for one. The address sanitizer knows the sizes of objects better.
-const FLAGS: [&str; 13] = [
+const FLAGS: [&str; 12] = [
     "-std=gnu++17",
-    "-O1",
     "-g1",
     "-fno-omit-frame-pointer",
     "-fno-strict-aliasing",
@@ -41,6 +40,16 @@ const AT_ONCE: usize = 2;
 pub(crate) struct Compiler {
     command: String,
     cache: PathBuf,
+    /// `-O1`, with which kernels run five times as fast, or `-O0`, with which they build twice as fast.
+    level: &'static str,
+}
+
+/// What is built: a file's place and name, its text, and that of what it includes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Texts<'a> {
+    pub(crate) source: &'a Source,
+    pub(crate) text: &'a str,
+    pub(crate) common: &'a str,
 }
 
 type Slot = Arc<OnceLock<Result<Built, Error>>>;
@@ -65,7 +74,7 @@ impl Compiler {
         let cache = cache_folder();
         let mut refused = Vec::new();
         for command in candidates {
-            let compiler = Self { command, cache: cache.clone() };
+            let compiler = Self { command, cache: cache.clone(), level: "-O1" };
             match compiler.works() {
                 Ok(()) => return Ok(compiler),
                 Err(log) => refused.push(format!("{}: {}", compiler.command, first_line(&log))),
@@ -93,19 +102,25 @@ impl Compiler {
         if status.success() { Ok(()) } else { Err(format!("an empty program ends with {status}")) }
     }
 
-    /// Builds `text` in the place of `source`'s, or takes the build that is there.
-    pub(crate) fn build(&self, source: &Source, text: &str) -> Result<Built, Error> {
+    /// The same, but for builds that run little.
+    pub(crate) fn hasty(&self) -> Self {
+        Self { level: "-O0", ..self.clone() }
+    }
+
+    /// Builds a file, or takes the build that is there.
+    pub(crate) fn build(&self, texts: Texts<'_>) -> Result<Built, Error> {
         static BUILDS: Mutex<Option<HashMap<String, Slot>>> = Mutex::new(None);
-        let key = self.key(source.name, text);
+        let key = self.key(texts);
         let slot = {
             let mut builds = BUILDS.lock().unwrap_or_else(PoisonError::into_inner);
             builds.get_or_insert_default().entry(key.clone()).or_default().clone()
         };
-        slot.get_or_init(|| self.build_at(&self.cache.join(&key), source, text)).clone()
+        slot.get_or_init(|| self.build_at(&self.cache.join(&key), texts)).clone()
     }
 
-    fn key(&self, name: &str, text: &str) -> String {
-        let parts = [&*self.command, text, COMMON, HEADER, DRIVER];
+    fn key(&self, texts: Texts<'_>) -> String {
+        let name = texts.source.name;
+        let parts = [&*self.command, self.level, texts.text, texts.common, HEADER, DRIVER];
         let digest = parts.iter().chain(&FLAGS).fold(Sha256::new(), |digest, part| {
             digest.chain_update(part.len().to_le_bytes()).chain_update(part)
         });
@@ -114,15 +129,15 @@ impl Compiler {
         format!("{name}-{hex}")
     }
 
-    fn build_at(&self, folder: &Path, source: &Source, text: &str) -> Result<Built, Error> {
+    fn build_at(&self, folder: &Path, texts: Texts<'_>) -> Result<Built, Error> {
         let program = folder.join("program");
         let listing = folder.join("kernels");
         if let (true, Ok(kernels)) = (program.exists(), fs::read_to_string(&listing)) {
             return Ok(Built { program, kernels: kernels.lines().map(str::to_owned).collect() });
         }
-        let failed = |log: String| Error::Compile { path: source.path.to_owned(), log };
+        let failed = |log: String| Error::Compile { path: texts.source.path.to_owned(), log };
         let _turn = Turn::take();
-        let entries = self.prepare(folder, source, text).map_err(&failed)?;
+        let entries = self.prepare(folder, texts).map_err(&failed)?;
         let unfinished = folder.join(format!("program.{}", std::process::id()));
         self.compile(folder, &unfinished).map_err(&failed)?;
         let kernels: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
@@ -133,7 +148,8 @@ impl Compiler {
     }
 
     /// Writes the sources, the table of kernels included.
-    fn prepare(&self, folder: &Path, source: &Source, text: &str) -> Result<Vec<Entry>, String> {
+    fn prepare(&self, folder: &Path, texts: Texts<'_>) -> Result<Vec<Entry>, String> {
+        let Texts { source, text, common } = texts;
         let file = source.path.rsplit('/').next().unwrap_or(source.path);
         let put = |name: &str, text: &str| {
             fs::write(folder.join(name), text)
@@ -142,7 +158,7 @@ impl Compiler {
         fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         put("kernel_host.h", HEADER)?;
         put("driver.h", DRIVER)?;
-        put("common.cuh", &translate(COMMON)?)?;
+        put("common.cuh", &translate(common)?)?;
         put(file, &translate(text)?)?;
         let include = format!("#include \"common.cuh\"\n#include \"{file}\"\n");
         put("list.cpp", &include)?;
@@ -160,7 +176,13 @@ impl Compiler {
     fn run(&self, folder: &Path, arguments: &[&str]) -> Result<String, String> {
         let mut words = self.command.split_whitespace();
         let mut command = Command::new(words.next().unwrap_or("c++"));
-        command.args(words).args(FLAGS).arg("-DKERNEL_HOST").args(arguments).current_dir(folder);
+        command
+            .args(words)
+            .arg(self.level)
+            .args(FLAGS)
+            .arg("-DKERNEL_HOST")
+            .args(arguments)
+            .current_dir(folder);
         let done = command.output().map_err(|error| error.to_string())?;
         if done.status.success() {
             Ok(String::from_utf8_lossy(&done.stdout).into_owned())

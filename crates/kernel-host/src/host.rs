@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use sd_core::cuda::{Program, Role, Source, Step};
+use sd_core::cuda::{COMMON, Program, Role, Source, Step};
 
 use crate::Data;
-use crate::compile::{Compiler, EMPTY};
+use crate::compile::{Compiler, EMPTY, Texts};
 use crate::wire::request;
 
 /// In which order the threads of a block are taken up between barriers, and the warps.
@@ -71,8 +71,8 @@ pub enum Error {
 #[derive(Clone, Debug)]
 pub struct Host {
     compiler: Compiler,
-    /// A source by name, and the text to use in the place of its own.
-    replaced: Option<(&'static str, String)>,
+    /// A source by name, or [`COMMON_NAME`], and the text to use in the place of its own.
+    replaced: Option<(String, String)>,
     seconds: u32,
 }
 
@@ -88,10 +88,17 @@ impl Host {
         Ok(Self { compiler: Compiler::find()?, replaced: None, seconds: SECONDS })
     }
 
-    /// The same, but with `text` in the place of the text of the source called `name`.
+    /// The same, but with `text` in the place of the text of the source called `name`, or of what all include where it is
+    /// [`COMMON_NAME`].
     #[must_use]
-    pub fn with_text(&self, name: &'static str, text: String) -> Self {
-        Self { replaced: Some((name, text)), ..self.clone() }
+    pub fn with_text(&self, name: &str, text: String) -> Self {
+        Self { replaced: Some((name.to_owned(), text)), ..self.clone() }
+    }
+
+    /// The same, but kernels are built without optimisation: for a few small runs of each build.
+    #[must_use]
+    pub fn hasty(&self) -> Self {
+        Self { compiler: self.compiler.hasty(), ..self.clone() }
     }
 
     /// The same, but a process that takes more than `seconds` of a processor's time is ended.
@@ -105,7 +112,7 @@ impl Host {
     /// # Errors
     /// [`Error::Compile`] where the file does not build.
     pub fn kernels(&self, source: &Source) -> Result<Vec<String>, Error> {
-        Ok(self.compiler.build(source, self.text_of(source))?.kernels)
+        Ok(self.compiler.build(self.texts(source))?.kernels)
     }
 
     /// Runs `program` on `inputs`, one for each `Input` and `InOut` buffer in order, and gives its `InOut` and `Output` buffers
@@ -116,7 +123,7 @@ impl Host {
     pub fn run(&self, program: &Program, inputs: &[Data], order: Order) -> Result<Vec<Data>, Error> {
         let mut contents = place(program, inputs)?;
         for (source, steps) in stretches(&program.steps) {
-            let built = self.compiler.build(source, self.text_of(source))?;
+            let built = self.compiler.build(self.texts(source))?;
             let request = request(order.code(), self.seconds, program, &contents, &steps);
             let answer = execute(&built.program, &request, &program.name)?;
             take_up(program, &mut contents, &answer)?;
@@ -126,13 +133,17 @@ impl Host {
         kept.map(|(_, data)| data.ok_or_else(|| given(program, "it has no steps".into()))).collect()
     }
 
-    fn text_of<'a>(&'a self, source: &'a Source) -> &'a str {
-        match &self.replaced {
-            Some((name, text)) if *name == source.name => text,
-            _ => source.text,
-        }
+    fn texts<'a>(&'a self, source: &'a Source) -> Texts<'a> {
+        let text_of = |name: &str, own: &'a str| match &self.replaced {
+            Some((replaced, text)) if replaced == name => text,
+            _ => own,
+        };
+        Texts { source, text: text_of(source.name, source.text), common: text_of(COMMON_NAME, COMMON) }
     }
 }
+
+/// What [`Host::with_text`] knows the text by that all sources include.
+pub const COMMON_NAME: &str = "common";
 
 fn given(program: &Program, reason: String) -> Error {
     Error::Given { program: program.name.clone(), reason }

@@ -4,10 +4,20 @@
 //! in double precision, gradients from its backward, so that a kernel is held against mathematics and not against another
 //! kernel.
 
+mod activation;
 mod attention;
+mod batch_norm;
 mod conv2d;
+mod copy;
+mod group_norm;
+mod layer_norm;
+mod linear;
+mod optimiser;
+mod softmax;
+mod upsample;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
+use sd_core::cuda::packs::Cuts;
 use sd_core::cuda::{Element, Program};
 use sd_core::rng::Rng;
 
@@ -79,7 +89,22 @@ impl Case {
 /// Every case of every op.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [attention::cases(), conv2d::cases()].into_iter().flatten().collect()
+    [
+        activation::cases(),
+        attention::cases(),
+        batch_norm::cases(),
+        conv2d::cases(),
+        copy::cases(),
+        group_norm::cases(),
+        layer_norm::cases(),
+        linear::cases(),
+        optimiser::cases(),
+        softmax::cases(),
+        upsample::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The element types that the engine's kernels are written for.
@@ -102,10 +127,35 @@ fn values(tensor: &Tensor) -> Result<Vec<f64>> {
     tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
 }
 
+/// As [`normals`], around 3 instead of 0: a variance computed as a difference of large sums would show.
+fn shifted(stream: u64, count: usize, element: Element) -> Vec<f64> {
+    let around: Vec<f64> = normals(stream, count, Element::F32).iter().map(|value| value + 3.0).collect();
+    rounded(element, &around)
+}
+
+/// Mean and biased variance.
+fn moments(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+    let count = values.clone().count() as f64;
+    let mean = values.clone().sum::<f64>() / count;
+    (mean, values.map(|value| (value - mean).powi(2)).sum::<f64>() / count)
+}
+
+/// Every set is cut, into slices of 32 packs, a few sets at a time: the path of large tensors on small ones.
+const CUT_SMALL: Cuts = Cuts { whole: 0, slice: 32, cached: 1 << 12 };
+
 /// An op's output, and the gradients of `Σ output · dy` by each input.
 struct Differentiated {
     output: Vec<f64>,
     gradients: Vec<Vec<f64>>,
+}
+
+impl Differentiated {
+    /// The gradients, of which there must be `N`.
+    fn gradients<const N: usize>(self) -> Result<[Vec<f64>; N]> {
+        self.gradients.try_into().map_err(|found: Vec<_>| {
+            candle_core::Error::Msg(format!("{} gradients, expected {N}", found.len()))
+        })
+    }
 }
 
 /// Runs `f` on `inputs` and differentiates it; `dy` gives as many elements as the output has.

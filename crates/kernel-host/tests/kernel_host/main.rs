@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod executor;
+mod kernels;
 mod misuse;
+mod mutants;
 mod nvrtc;
 mod proof;
