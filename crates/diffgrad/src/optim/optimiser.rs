@@ -58,7 +58,8 @@ impl From<OptimError> for candle_core::Error {
     }
 }
 
-/// An update rule over a set of `f32` and `f64` variables on the CPU, with state that can be saved and restored bit for bit.
+/// An update rule over a set of `f32` and `f64` variables on the CPU (with the feature `cuda` also of `f32` ones on CUDA
+/// devices), with state that can be saved and restored bit for bit.
 ///
 /// It implements [`candle_nn::Optimizer`]. A variable without a gradient in a step is left alone, its state and its step count
 /// too, as PyTorch does. Parameters are updated in place: whoever holds the variable sees the new values.
@@ -66,6 +67,8 @@ impl From<OptimError> for candle_core::Error {
 pub struct Optimiser {
     pub(super) config: OptimiserConfig,
     pub(super) parameters: Vec<Parameter>,
+    #[cfg(feature = "cuda")]
+    prepared: Vec<super::cuda::device::Prepared>,
 }
 
 /// One variable with its state.
@@ -79,10 +82,13 @@ pub(super) struct Parameter {
 }
 
 /// State buffers in the order of the rule; unused ones are empty.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(super) enum State {
     F32([Vec<f32>; 3]),
     F64([Vec<f64>; 3]),
+    /// On the parameter's device; those that are used alone.
+    #[cfg(feature = "cuda")]
+    Device(Vec<Var>),
 }
 
 /// An element type together with its arm of [`State`].
@@ -125,7 +131,12 @@ impl Optimiser {
             }
             parameters.push(Parameter::new(name, var, config.rule.buffers().len())?);
         }
-        Ok(Self { config: config.clone(), parameters })
+        Ok(Self {
+            config: config.clone(),
+            parameters,
+            #[cfg(feature = "cuda")]
+            prepared: Vec::new(),
+        })
     }
 
     /// The configuration, with the learning rate now in use.
@@ -194,6 +205,8 @@ impl Optimiser {
             }
         }
         separate(&mut ready)?;
+        #[cfg(feature = "cuda")]
+        let ready = step_on_devices(&self.config, ready, &mut self.prepared, stats.is_some())?;
         let (mut single, mut double): (Vec<_>, Vec<_>) =
             ready.into_iter().partition(|(p, _)| p.var.dtype() == DType::F32);
         for some in single.chunks_mut(TOGETHER) {
@@ -217,9 +230,39 @@ fn separate(ready: &mut [(&mut Parameter, Tensor)]) -> Result<(), OptimError> {
     Ok(())
 }
 
-/// Where a CPU tensor's storage begins in memory.
+/// Steps the parameters that lie on CUDA devices, and returns those that do not.
+#[cfg(feature = "cuda")]
+fn step_on_devices<'p>(
+    config: &OptimiserConfig,
+    ready: Vec<(&'p mut Parameter, Tensor)>,
+    prepared: &mut Vec<super::cuda::device::Prepared>,
+    counting: bool,
+) -> Result<Vec<(&'p mut Parameter, Tensor)>, OptimError> {
+    use super::cuda::device::{Ready, step};
+    let (mut there, here): (Vec<_>, Vec<_>) = ready.into_iter().partition(|(p, _)| p.var.device().is_cuda());
+    if let Some((first, _)) = there.first() {
+        if counting {
+            return Err(fault(&first.name, "device", "the CPU, where ξ is counted", "a CUDA device"));
+        }
+        let lent = there.iter().filter_map(|(parameter, gradient)| match &parameter.state {
+            State::Device(state) => {
+                Some(Ready { theta: &parameter.var, gradient, state, t: parameter.t + 1 })
+            }
+            // A variable's state lies where the variable does.
+            State::F32(_) | State::F64(_) => None,
+        });
+        let lent: Vec<Ready<'_>> = lent.collect();
+        step(config, &lent, prepared)?;
+    }
+    there.iter_mut().for_each(|(parameter, _)| parameter.t += 1);
+    Ok(here)
+}
+
+/// Where a tensor's storage begins in memory, its own machine's or a CUDA device's.
 fn address(tensor: &Tensor) -> Option<usize> {
     match &*tensor.storage_and_layout().0 {
+        #[cfg(feature = "cuda")]
+        Storage::Cuda(storage) => sd_core::cuda::device::address(storage),
         Storage::Cpu(candle_core::CpuStorage::F32(values)) => Some(values.as_ptr().addr()),
         Storage::Cpu(candle_core::CpuStorage::F64(values)) => Some(values.as_ptr().addr()),
         _ => None,
@@ -260,6 +303,15 @@ fn elements<'a, T: Real>(storage: &'a Storage, layout: &Layout) -> candle_core::
 
 impl Parameter {
     fn new(name: String, var: Var, buffers: usize) -> Result<Self, OptimError> {
+        #[cfg(feature = "cuda")]
+        if var.device().is_cuda() {
+            if var.dtype() != DType::F32 {
+                return Err(fault(&name, "type on a CUDA device", "f32", var.dtype().as_str()));
+            }
+            let zeros = (0..buffers).map(|_| Var::zeros(var.shape(), DType::F32, var.device()));
+            let state = State::Device(zeros.collect::<Result<_, _>>()?);
+            return Ok(Self { name, var, t: 0, state });
+        }
         if !var.device().is_cpu() {
             return Err(fault(&name, "device", "the CPU", format!("{:?}", var.device().location())));
         }
@@ -286,11 +338,11 @@ impl Parameter {
                 gradient.dtype().as_str(),
             ));
         }
-        if !gradient.device().is_cpu() {
+        if !gradient.device().same_device(var.device()) {
             return Err(fault(
                 &self.name,
                 "gradient's device",
-                "the CPU",
+                format!("{:?}", var.device().location()),
                 format!("{:?}", gradient.device().location()),
             ));
         }

@@ -105,6 +105,8 @@ impl Parameter {
         Ok(match &self.state {
             State::F32(buffers) => Tensor::from_slice(&buffers[i], shape, &Device::Cpu)?,
             State::F64(buffers) => Tensor::from_slice(&buffers[i], shape, &Device::Cpu)?,
+            #[cfg(feature = "cuda")]
+            State::Device(buffers) => buffers[i].to_device(&Device::Cpu)?,
         })
     }
 }
@@ -152,6 +154,10 @@ fn fill(
     match state {
         State::F32(buffers) => buffers[i] = flat.to_vec1()?,
         State::F64(buffers) => buffers[i] = flat.to_vec1()?,
+        #[cfg(feature = "cuda")]
+        State::Device(buffers) => {
+            buffers[i] = candle_core::Var::from_tensor(&tensor.to_device(var.device())?)?
+        }
     }
     Ok(())
 }

@@ -28,7 +28,7 @@ mod program;
 pub use digest::digest;
 
 pub use program::{
-    Arg, Buffer, BufferSpec, Element, Launch, Matrix, Product, Program, Role, Source, Step, blocks,
+    Arg, Buffer, BufferSpec, Element, Launch, Matrix, Product, Program, Role, Source, Step, blocks, divider,
 };
 
 /// The CUDA half of a `CustomOp` of so many operands: hands them as a slice to a function `(op, operands)` of the op's `cuda::device`.
@@ -54,15 +54,22 @@ pub const COMMON: &str = concat!(include_str!("common.cuh"), include_str!("packs
 /// Every `.cu` file of the engine.
 #[must_use]
 pub fn sources() -> Vec<&'static Source> {
-    use crate::ops;
+    use crate::ops::{
+        activation, attention, batch_norm, conv2d, copy, group_norm, layer_norm, linear, softmax, upsample,
+    };
     vec![
-        &ops::activation::cuda::SOURCE,
-        &ops::softmax::cuda::SOURCE,
-        &ops::layer_norm::cuda::SOURCE,
-        &ops::group_norm::cuda::SOURCE,
-        &ops::batch_norm::cuda::SOURCE,
-        &ops::upsample::cuda::SOURCE,
-        &ops::copy::cuda::SOURCE,
+        &activation::cuda::SOURCE,
+        &softmax::cuda::SOURCE,
+        &layer_norm::cuda::SOURCE,
+        &group_norm::cuda::SOURCE,
+        &batch_norm::cuda::SOURCE,
+        &upsample::cuda::SOURCE,
+        &copy::cuda::SOURCE,
         &crate::rng::cuda::SOURCE,
+        &conv2d::cuda::SOURCE,
+        &attention::cuda::SOURCE,
+        &attention::cuda::FMA,
+        &attention::cuda::MAP,
+        &linear::cuda::SOURCE,
     ]
 }

@@ -119,6 +119,8 @@ impl CustomOp1 for Pointwise {
         self.0.name()
     }
 
+    crate::cuda::cuda_fwd!(1, cuda::device::forward);
+
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
         fn run<T: Real>(x: Operand<'_>, activation: Activation) -> Result<CpuStorage> {
             Ok(T::to_cpu_storage_owned(cpu::forward(&elements::<T>(x)?, activation)))
@@ -136,6 +138,8 @@ impl CustomOp2 for PointwiseGrad {
     fn name(&self) -> &'static str {
         self.0.name()
     }
+
+    crate::cuda::cuda_fwd!(2, cuda::device::backward);
 
     fn cpu_fwd(
         &self,
@@ -156,6 +160,8 @@ impl CustomOp1 for Geglu {
     fn name(&self) -> &'static str {
         "geglu"
     }
+
+    crate::cuda::cuda_fwd!(1, cuda::device::geglu);
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
         fn run<T: Real>(x: Operand<'_>, size: usize) -> Result<CpuStorage> {
@@ -178,6 +184,8 @@ impl CustomOp2 for GegluGrad {
     fn name(&self) -> &'static str {
         "geglu_grad"
     }
+
+    crate::cuda::cuda_fwd!(2, cuda::device::geglu_backward);
 
     fn cpu_fwd(
         &self,

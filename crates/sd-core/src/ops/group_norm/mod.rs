@@ -27,7 +27,18 @@ pub fn group_norm(
     silu: bool,
 ) -> Result<Tensor> {
     let dims = Dims::new(x, gamma, beta, groups)?;
-    x.apply_op3(gamma, beta, GroupNorm { dims, eps, silu, saved: Arc::default() })
+    x.apply_op3(
+        gamma,
+        beta,
+        GroupNorm {
+            dims,
+            eps,
+            silu,
+            saved: Arc::default(),
+            #[cfg(feature = "cuda")]
+            kept: crate::cuda::glue::Kept::default(),
+        },
+    )
 }
 
 /// Sizes: the positions are all axes after the second.
@@ -86,6 +97,9 @@ pub(crate) struct GroupNorm {
     pub(crate) eps: f64,
     pub(crate) silu: bool,
     pub(crate) saved: Arc<OnceLock<Saved>>,
+    /// The same on a CUDA device.
+    #[cfg(feature = "cuda")]
+    pub(crate) kept: crate::cuda::glue::Kept,
 }
 
 /// (x, dy) → dx, dγ, dβ, one after the other in one flat tensor.
@@ -110,6 +124,8 @@ impl CustomOp3 for GroupNorm {
         "group_norm"
     }
 
+    crate::cuda::cuda_fwd!(3, cuda::device::forward);
+
     fn cpu_fwd(
         &self,
         x: &CpuStorage,
@@ -132,10 +148,15 @@ impl CustomOp3 for GroupNorm {
         _y: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let wanted = |of: &Tensor, gradient| of.track_op().then_some(gradient);
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let [dx, dgamma, dbeta] = cuda::device::backward(self, [x, gamma, beta], dy)?;
+            return Ok((wanted(x, dx), wanted(gamma, dgamma), wanted(beta, dbeta)));
+        }
         let op = GroupNormGrad { forward: self.clone(), gamma: gamma.clone(), beta: beta.clone() };
         let flat = x.apply_op2_no_bwd(dy, &op)?;
         let [dx, dgamma, dbeta] = split_flat(&flat, [x.dims(), gamma.dims(), beta.dims()])?;
-        let wanted = |of: &Tensor, gradient| of.track_op().then_some(gradient);
         Ok((wanted(x, dx), wanted(gamma, dgamma), wanted(beta, dbeta)))
     }
 }

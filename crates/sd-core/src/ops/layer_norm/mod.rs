@@ -22,7 +22,17 @@ pub fn layer_norm(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64) -> Result
         let (gamma, beta) = (gamma.dims(), beta.dims());
         bail!("layer_norm: x {:?} needs gamma and beta ({size}), found {gamma:?} and {beta:?}", x.dims());
     }
-    x.apply_op3(gamma, beta, LayerNorm { size, eps, saved: Arc::default() })
+    x.apply_op3(
+        gamma,
+        beta,
+        LayerNorm {
+            size,
+            eps,
+            saved: Arc::default(),
+            #[cfg(feature = "cuda")]
+            kept: crate::cuda::glue::Kept::default(),
+        },
+    )
 }
 
 /// Mean and 1/√(σ² + ε) of a row, in the precision of the elements.
@@ -36,6 +46,9 @@ pub(crate) struct LayerNorm {
     pub(crate) eps: f64,
     /// One a row: what the backward needs of the forward.
     pub(crate) saved: Arc<OnceLock<Vec<Statistics>>>,
+    /// The same on a CUDA device.
+    #[cfg(feature = "cuda")]
+    pub(crate) kept: crate::cuda::glue::Kept,
 }
 
 /// (x, dy) → dx, dγ, dβ, one after the other in one flat tensor.
@@ -57,6 +70,8 @@ impl CustomOp3 for LayerNorm {
     fn name(&self) -> &'static str {
         "layer_norm"
     }
+
+    crate::cuda::cuda_fwd!(3, cuda::device::forward);
 
     fn cpu_fwd(
         &self,
@@ -80,9 +95,14 @@ impl CustomOp3 for LayerNorm {
         _y: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let wanted = |of: &Tensor, gradient| of.track_op().then_some(gradient);
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let [dx, dgamma, dbeta] = cuda::device::backward(self, x, gamma, dy)?;
+            return Ok((wanted(x, dx), wanted(gamma, dgamma), wanted(beta, dbeta)));
+        }
         let flat = x.apply_op2_no_bwd(dy, &LayerNormGrad { forward: self.clone(), gamma: gamma.clone() })?;
         let [dx, dgamma, dbeta] = split_flat(&flat, [x.dims(), gamma.dims(), beta.dims()])?;
-        let wanted = |of: &Tensor, gradient| of.track_op().then_some(gradient);
         Ok((wanted(x, dx), wanted(gamma, dgamma), wanted(beta, dbeta)))
     }
 }

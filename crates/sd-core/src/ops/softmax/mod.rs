@@ -34,6 +34,8 @@ impl CustomOp1 for Softmax {
         "softmax"
     }
 
+    crate::cuda::cuda_fwd!(1, cuda::device::forward);
+
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
         fn run<T: Real>(x: Operand<'_>, size: usize) -> Result<CpuStorage> {
             Ok(T::to_cpu_storage_owned(cpu::forward(&elements::<T>(x)?, size)))
@@ -51,6 +53,8 @@ impl CustomOp2 for SoftmaxGrad {
     fn name(&self) -> &'static str {
         "softmax_grad"
     }
+
+    crate::cuda::cuda_fwd!(2, cuda::device::backward);
 
     fn cpu_fwd(
         &self,

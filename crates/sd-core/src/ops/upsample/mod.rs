@@ -30,6 +30,8 @@ impl CustomOp1 for Nearest2x {
         "upsample_nearest2x"
     }
 
+    crate::cuda::cuda_fwd!(1, cuda::device::forward);
+
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
         fn run<T: Real>(x: Operand<'_>, width: usize) -> Result<CpuStorage> {
             Ok(T::to_cpu_storage_owned(cpu::forward(&elements::<T>(x)?, width)))
@@ -48,6 +50,8 @@ impl CustomOp1 for Nearest2xGrad {
     fn name(&self) -> &'static str {
         "upsample_nearest2x_grad"
     }
+
+    crate::cuda::cuda_fwd!(1, cuda::device::backward);
 
     fn cpu_fwd(&self, dy: &CpuStorage, ly: &Layout) -> Result<(CpuStorage, Shape)> {
         fn run<T: Real>(dy: Operand<'_>, width: usize) -> Result<CpuStorage> {
