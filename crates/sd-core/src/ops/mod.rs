@@ -11,6 +11,8 @@ mod buffer;
 pub mod conv2d;
 pub mod copy;
 pub mod group_norm;
+/// Guided sampler steps: the CUDA half.
+pub mod guidance;
 mod lanes;
 pub mod layer_norm;
 pub mod linear;
@@ -19,6 +21,8 @@ pub(crate) mod matmul;
 mod moments;
 mod pieces;
 mod simd;
+/// Bilinear resize: the CUDA half.
+pub mod resize;
 pub mod softmax;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod tile;

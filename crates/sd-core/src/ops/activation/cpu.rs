@@ -25,7 +25,7 @@ pub(super) fn forward<T: Real>(x: &[T], activation: Activation) -> Vec<T> {
 
 vectorised! {
     /// `y = f(x)` for as many elements as y has.
-    pub(in crate::ops) fn activate<T, V>(y: &mut [T], x: &[T], activation: Activation) {
+    pub(crate) fn activate<T, V>(y: &mut [T], x: &[T], activation: Activation) {
         match activation {
             Activation::None => y.copy_from_slice(&x[..y.len()]),
             Activation::Silu => map!(T, V, y, [x: x], x * x.sigmoid()),
@@ -66,7 +66,7 @@ pub(super) fn backward<T: Real>(x: &[T], dy: &[T], activation: Activation) -> Ve
 
 vectorised! {
     /// `dx = dy·f'(x)` for as many elements as dx has.
-    pub(in crate::ops) fn activate_grad<T, V>(dx: &mut [T], x: &[T], dy: &[T], activation: Activation) {
+    pub(crate) fn activate_grad<T, V>(dx: &mut [T], x: &[T], dy: &[T], activation: Activation) {
         match activation {
             Activation::None => dx.copy_from_slice(&dy[..dx.len()]),
             Activation::Silu => map!(T, V, dx, [x: x, dy: dy], dy * swish_slope::<T, V>(x, 1.0)),

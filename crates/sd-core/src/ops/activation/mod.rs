@@ -12,6 +12,8 @@ pub mod cuda;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
+pub(crate) use cpu::{activate, activate_grad};
+
 use super::{Operand, check_operands, elements, with_real};
 use crate::ops::Real;
 
