@@ -31,8 +31,10 @@ pub(crate) fn run(typed: &cli::Gpu) -> Result<u8> {
 }
 
 /// Every kernel file of the workspace.
-pub(crate) fn sources() -> Vec<&'static Source> {
-    sd_core::cuda::sources()
+fn sources() -> Vec<&'static Source> {
+    let mut sources = sd_core::cuda::sources();
+    sources.push(&diffgrad::optim::cuda::SOURCE);
+    sources
 }
 
 fn ledger_path() -> Result<PathBuf> {
@@ -51,12 +53,17 @@ fn report(sources: &[&Source], entries: &[Entry]) -> String {
     let found = |source: &&Source| ledger::find(entries, source.path, &digest(source));
     let rows: Vec<Vec<String>> =
         sources.iter().map(|source| vec![source.path.to_owned(), verdict(found(source))]).collect();
-    let missing = sources.iter().filter(|source| found(source).is_none()).count();
-    let sum = match (missing, sources.len()) {
-        (0, all) => format!("All {all} kernel files are verified on a GPU as they stand."),
+    columns(&rows) + &sum(sources, entries) + "\n"
+}
+
+/// What may be said of all kernel files together; `crates/sd-core/README.md` says the same, which a test sees to.
+fn sum(sources: &[&Source], entries: &[Entry]) -> String {
+    let missing = |source: &&&Source| ledger::find(entries, source.path, &digest(source)).is_none();
+    match (sources.iter().filter(missing).count(), sources.len()) {
+        (0, _) => "Every kernel file is verified on a GPU as it stands.".to_owned(),
+        (missing, all) if missing == all => "No kernel file is verified on a GPU as it stands.".to_owned(),
         (missing, all) => format!("{missing} of {all} kernel files are not verified on a GPU as they stand."),
-    };
-    columns(&rows) + &sum + "\n"
+    }
 }
 
 fn verdict(entry: Option<&Entry>) -> String {
@@ -86,7 +93,9 @@ fn verify(_: &cli::GpuVerify) -> Result<u8> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::path::Path;
 
     static A: Source =
         Source { name: "a", path: "x/a.cu", text: "// a", kernels: &["a_f32"], stack_limit: 0 };
@@ -115,13 +124,24 @@ mod tests {
             "{told}"
         );
         assert!(told.ends_with("1 of 2 kernel files are not verified on a GPU as they stand.\n"), "{told}");
-        assert!(report(&[&A], &[line(&A)]).contains("All 1 kernel files are verified"));
+        assert!(
+            report(&[&A], &[line(&A)]).ends_with("Every kernel file is verified on a GPU as it stands.\n")
+        );
     }
 
     #[test]
     fn a_kernel_that_was_edited_is_unverified_again() {
         let edited = Source { text: "// a, edited", ..A };
-        assert!(report(&[&edited], &[line(&A)]).contains("1 of 1 kernel files are not verified"));
+        assert!(report(&[&edited], &[line(&A)]).contains("No kernel file is verified"));
+    }
+
+    #[test]
+    fn the_documentation_says_what_the_ledger_says() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let ledger = ledger::read(&root.join("results/gpu/ledger.csv")).unwrap();
+        let readme = std::fs::read_to_string(root.join("crates/sd-core/README.md")).unwrap();
+        let sum = sum(&sources(), &ledger);
+        assert!(readme.contains(&format!("**{sum}**")), "crates/sd-core/README.md must say: {sum}");
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -1,5 +1,8 @@
 //! What a linear layer does on a CUDA device: matrix products with `linear.cu` between them.
 
+#[cfg(feature = "cuda")]
+pub(super) mod device;
+
 use crate::cuda::{Arg, Buffer, Element, Matrix, Product, Program, Source, blocks};
 use crate::ops::activation::Activation;
 
