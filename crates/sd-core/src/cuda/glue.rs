@@ -41,6 +41,24 @@ pub(crate) fn forward_one(
     }
 }
 
+/// [`forward`] of a program with one output whose last operands the op itself holds.
+pub(crate) fn with_tensors(
+    program: &Program,
+    operands: &[Operand<'_>],
+    held: &[&Tensor],
+) -> Result<CudaStorage> {
+    let locked: Vec<_> = held.iter().map(|tensor| tensor.storage_and_layout()).collect();
+    let mut operands = operands.to_vec();
+    for (storage, layout) in &locked {
+        match &**storage {
+            Storage::Cuda(storage) => operands.push((storage, *layout)),
+            _ => bail!("{}: an operand is not on a CUDA device", program.name),
+        }
+    }
+    let [output] = forward_many(program, &operands)?;
+    Ok(output)
+}
+
 /// [`forward`] of a program with `N` outputs.
 pub(crate) fn forward_many<const N: usize>(
     program: &Program,

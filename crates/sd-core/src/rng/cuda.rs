@@ -3,6 +3,9 @@
 //! The normals of PyTorch's CPU generator stay on the CPU and are copied: a Mersenne Twister is one sequence of words that
 //! cannot be entered in the middle, so nothing is gained on a device.
 
+#[cfg(feature = "cuda")]
+pub mod device;
+
 use candle_core::Result;
 
 use crate::cuda::packs::{THREADS, kernels, long, threads};

@@ -1,5 +1,8 @@
 //! What a guided sampler step does on a CUDA device: one launch of `guidance.cu`.
 
+#[cfg(feature = "cuda")]
+pub(super) mod device;
+
 use candle_core::Result;
 
 use crate::cuda::packs::{THREADS, elementwise, kernels, long, threads};

@@ -109,6 +109,8 @@ impl CustomOp3 for GuidedStep {
         "guided_ddim_step"
     }
 
+    crate::cuda::cuda_fwd!(3, cuda::device::forward);
+
     fn cpu_fwd(
         &self,
         x: &CpuStorage,

@@ -1,5 +1,8 @@
 //! What a bilinear resize does on a CUDA device: one launch of `resize.cu`, forward and backward.
 
+#[cfg(feature = "cuda")]
+pub(super) mod device;
+
 use candle_core::{Result, bail};
 
 use crate::cuda::packs::{THREADS, kernels, long, threads, width};

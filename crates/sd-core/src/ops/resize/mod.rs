@@ -61,6 +61,8 @@ impl CustomOp1 for Resize {
         "resize"
     }
 
+    crate::cuda::cuda_fwd!(1, cuda::device::forward);
+
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
         fn run<T: Real>(x: Operand<'_>, op: &Resize) -> Result<CpuStorage> {
             Ok(T::to_cpu_storage_owned(cpu::forward(&elements::<T>(x)?, op)))
@@ -78,6 +80,8 @@ impl CustomOp1 for ResizeGrad {
     fn name(&self) -> &'static str {
         "resize_grad"
     }
+
+    crate::cuda::cuda_fwd!(1, cuda::device::backward);
 
     fn cpu_fwd(&self, dy: &CpuStorage, ly: &Layout) -> Result<(CpuStorage, Shape)> {
         fn run<T: Real>(dy: Operand<'_>, op: &Resize) -> Result<CpuStorage> {

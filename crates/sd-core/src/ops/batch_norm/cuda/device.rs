@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CudaStorage, CustomOp3, DType, Layout, Result, Sha
 use super::super::{Dims, Statistics};
 use super::{Cuts, Shape};
 use crate::cuda::glue::{
-    Kept, Operand, affine_gradients, element, element_of, forward, forward_many, on_storages, tensor,
+    Kept, Operand, affine_gradients, element, element_of, forward_many, on_storages, tensor, with_tensors,
 };
 
 /// (x, γ, β) → y. In training the statistics are those of x, in evaluation they are given.
@@ -59,18 +59,7 @@ impl Normalise {
     fn evaluated(&self, operands: &[Operand<'_>]) -> Result<CudaStorage> {
         let program = super::eval(&self.shape, element_of("batch_norm", operands)?)?;
         let [mean, rstd, _] = self.kept.get("batch_norm")?;
-        let (mean, rstd) = (mean.storage_and_layout(), rstd.storage_and_layout());
-        let mut operands = operands.to_vec();
-        for (storage, layout) in [&mean, &rstd] {
-            let candle_core::Storage::Cuda(storage) = &**storage else {
-                bail!("batch_norm: statistics elsewhere")
-            };
-            operands.push((storage, *layout));
-        }
-        match forward(&program, &operands)?.pop() {
-            Some(y) => Ok(y),
-            None => bail!("batch_norm: one output"),
-        }
+        with_tensors(&program, operands, &[mean, rstd])
     }
 }
 
