@@ -3,6 +3,7 @@
 
 mod executor;
 mod kernels;
+mod lowered;
 mod misuse;
 mod mutants;
 mod nvrtc;
