@@ -10,9 +10,13 @@ mod batch_norm;
 mod conv2d;
 mod copy;
 mod group_norm;
+mod guidance;
 mod layer_norm;
 mod linear;
 mod optimiser;
+mod optimiser_bits;
+mod resize;
+mod rng;
 mod softmax;
 mod upsample;
 
@@ -96,9 +100,13 @@ pub fn all() -> Vec<Case> {
         conv2d::cases(),
         copy::cases(),
         group_norm::cases(),
+        guidance::cases(),
         layer_norm::cases(),
         linear::cases(),
         optimiser::cases(),
+        optimiser_bits::cases(),
+        resize::cases(),
+        rng::cases(),
         softmax::cases(),
         upsample::cases(),
     ]

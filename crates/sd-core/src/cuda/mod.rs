@@ -55,7 +55,8 @@ pub const COMMON: &str = concat!(include_str!("common.cuh"), include_str!("packs
 #[must_use]
 pub fn sources() -> Vec<&'static Source> {
     use crate::ops::{
-        activation, attention, batch_norm, conv2d, copy, group_norm, layer_norm, linear, softmax, upsample,
+        activation, attention, batch_norm, conv2d, copy, group_norm, guidance, layer_norm, linear, resize, softmax,
+        upsample,
     };
     vec![
         &activation::cuda::SOURCE,
@@ -64,6 +65,8 @@ pub fn sources() -> Vec<&'static Source> {
         &group_norm::cuda::SOURCE,
         &batch_norm::cuda::SOURCE,
         &upsample::cuda::SOURCE,
+        &resize::cuda::SOURCE,
+        &guidance::cuda::SOURCE,
         &copy::cuda::SOURCE,
         &crate::rng::cuda::SOURCE,
         &conv2d::cuda::SOURCE,

@@ -11,7 +11,6 @@ mod buffer;
 pub mod conv2d;
 pub mod copy;
 pub mod group_norm;
-/// Guided sampler steps: the CUDA half.
 pub mod guidance;
 mod lanes;
 pub mod layer_norm;
@@ -21,7 +20,6 @@ pub(crate) mod matmul;
 mod moments;
 mod pieces;
 mod simd;
-/// Bilinear resize: the CUDA half.
 pub mod resize;
 pub mod softmax;
 #[cfg(target_arch = "x86_64")]
