@@ -55,8 +55,8 @@ pub const COMMON: &str = concat!(include_str!("common.cuh"), include_str!("packs
 #[must_use]
 pub fn sources() -> Vec<&'static Source> {
     use crate::ops::{
-        activation, attention, batch_norm, conv2d, copy, group_norm, guidance, layer_norm, linear, resize, softmax,
-        upsample,
+        activation, attention, batch_norm, conv2d, copy, group_norm, guidance, layer_norm, linear, resize,
+        softmax, upsample,
     };
     vec![
         &activation::cuda::SOURCE,
