@@ -30,12 +30,29 @@ pub(crate) fn run(folder: &Path, root: &Path, typed: &CudaBuild) -> Result<Strin
     ))
 }
 
+/// Where the kernel shows NVIDIA's driver: on a machine, in a container, under WSL.
+const DRIVER: [&str; 3] = ["/proc/driver/nvidia", "/dev/nvidiactl", "/dev/dxg"];
+
+/// Says at once what a build of a quarter of an hour would end with: a program with CUDA does not start without a driver.
+fn check_driver(traces: &[&str]) -> Result<()> {
+    if traces.iter().any(|trace| Path::new(trace).exists()) {
+        return Ok(());
+    }
+    bail!(
+        "there is no NVIDIA driver on this machine (none of {} is there), so there is no GPU to verify on\n  \
+         help: `cargo xtask gpu status` says what is verified; without a GPU, `cargo test --package kernel-host` runs every \
+         kernel on the CPU",
+        traces.join(", ")
+    )
+}
+
 /// Builds the runner in release and starts it with `arguments`, the toolkit's libraries in reach.
 pub(crate) fn start(
     folder: &Path,
     root: &Path,
     arguments: impl Iterator<Item = OsString>,
 ) -> Result<ExitCode> {
+    check_driver(&DRIVER)?;
     let toolkit = toolkit(folder)?;
     let typed = CudaBuild { release: true, compute_cap: 90 };
     let binary = build(folder, root, &toolkit, &typed)?;
@@ -134,6 +151,13 @@ mod tests {
         assert_eq!(variable("CUDA_COMPUTE_CAP").as_deref(), Some("80"));
         assert!(variable("PATH").unwrap().starts_with("/kit/bin:"));
         assert!(variable("LIBRARY_PATH").unwrap().starts_with("/kit/lib64:/kit/lib64/stubs"));
+    }
+
+    #[test]
+    fn a_machine_without_a_driver_is_told_so_before_anything_is_built() {
+        let error = check_driver(&["/no/such/driver"]).unwrap_err().to_string();
+        assert!(error.contains("no NVIDIA driver") && error.contains("/no/such/driver"), "{error}");
+        assert!(check_driver(&["/no/such/driver", "/"]).is_ok());
     }
 
     #[test]
