@@ -21,6 +21,8 @@ pub type DiffGradExperiment = Experiment<Arm, Study>;
 
 /// Version of the method: raised when a change moves numbers, so that old trials are not taken for new ones.
 const METHOD: u32 = 1;
+/// The same for the image study, whose convolutions went another way (Winograd's) from 2 on.
+const IMAGES_METHOD: u32 = 2;
 
 /// Multiply-accumulates a core is expected to sustain, for `--dry-run`'s estimate only.
 const MACS_PER_SECOND: f64 = 8e9;
@@ -214,7 +216,7 @@ fn image_trials(
                 case: String::new(),
                 seed: experiment.seed + index,
                 config: json!({
-                    "method": METHOD, "images": without_arms(study), "optimiser": optimiser.resolved(),
+                    "method": IMAGES_METHOD, "images": without_arms(study), "optimiser": optimiser.resolved(),
                     "activation": activation, "data": data, "digest": digest,
                 }),
                 seconds,

@@ -12,12 +12,14 @@ use clap::Parser as _;
 use cli::Command;
 use lab::error::RunError;
 
+pub use commands::bench::cases as benchmarks;
 pub use papers::{Entry, PAPERS};
 
 /// Reads this process's command line, obeys it, and says how that went as an exit code (see [`cli::exit`]).
 #[must_use]
 pub fn main(papers: &[Entry]) -> ExitCode {
     let command = cli::Arguments::parse().command;
+    calm_candle(&command);
     let is_trial = matches!(command, Command::Trial(_));
     match obey(papers, command) {
         Ok(code) => ExitCode::from(code),
@@ -26,6 +28,22 @@ pub fn main(papers: &[Entry]) -> ExitCode {
             output::say(&format!("error: {}", output::told(&error)));
             ExitCode::from(if is_trial { cli::exit::FAILED } else { code_of(&error) })
         }
+    }
+}
+
+/// Tells candle's own pool of threads to be as many as were asked for, and to go to sleep when there is nothing to do: by default its
+/// threads spin for a while after every sum, on the cores that our operations want next.
+fn calm_candle(command: &Command) {
+    let threads = match command {
+        Command::Bench(typed) => typed.threads,
+        Command::Trial(typed) => Some(typed.threads),
+        _ => None,
+    };
+    let wanted = [("CANDLE_BARRIER_POOL_SPIN_LIMIT", Some(64)), ("CANDLE_NUM_THREADS", threads)];
+    for (name, value) in wanted {
+        let Some(value) = value.filter(|_| std::env::var_os(name).is_none()) else { continue };
+        // SAFETY: the process has just started and has this one thread.
+        unsafe { std::env::set_var(name, value.to_string()) };
     }
 }
 
@@ -44,7 +62,9 @@ fn obey(papers: &[Entry], command: Command) -> anyhow::Result<u8> {
         Command::Datasets(typed) => commands::datasets::run(&typed),
         Command::Bench(typed) => commands::bench::run(&typed),
         Command::Gpu(typed) => commands::gpu::run(&typed),
-        Command::Cuda(_) => anyhow::bail!("`cuda` is done by xtask: type `cargo xtask cuda …` inside the repository"),
+        Command::Cuda(_) => {
+            anyhow::bail!("`cuda` is done by xtask: type `cargo xtask cuda …` inside the repository")
+        }
         Command::Trial(typed) => commands::trial::run(papers, typed),
     }
 }

@@ -9,6 +9,13 @@ use runner::PAPERS;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Milliseconds before freed memory goes back to the system: longer than a training step.
+const KEEP_MS: std::ffi::c_long = 10_000;
+/// mimalloc's option `purge_delay`, which its bindings do not name.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
 fn main() -> ExitCode {
+    // SAFETY: sets a number inside the allocator; may be called at any time.
+    unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, KEEP_MS) };
     runner::main(PAPERS)
 }

@@ -1,6 +1,6 @@
 //! `bench`: times under the names that the PyTorch program prints, so that the two join into one table.
 
-mod cases;
+pub mod cases;
 mod compare;
 mod timing;
 

@@ -8,28 +8,30 @@ mod product;
 use anyhow::Result;
 
 /// One thing to time. Its memory is taken when it is prepared and given back when its work is dropped.
-pub(crate) struct Case {
+pub struct Case {
     /// `<op>/<dtype>/<case>/<pass>`.
-    pub(crate) name: String,
+    pub name: String,
     /// What bounds it.
-    pub(crate) work: Amount,
+    pub work: Amount,
     /// Makes the data, checks the values, and gives what is to be timed.
-    pub(crate) prepare: Box<dyn Fn() -> Result<Work>>,
+    pub prepare: Box<dyn Fn() -> Result<Work>>,
 }
 
 /// How much one run of a case has to do at the least.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Amount {
+pub enum Amount {
     /// Bytes read and written, where memory is the bound.
     Bytes(u64),
     /// Floating-point operations of the direct method (a multiplication and an addition are two), where arithmetic is the bound.
     Flops(u64),
 }
 
-pub(crate) type Work = Box<dyn FnMut()>;
+/// What is run again and again.
+pub type Work = Box<dyn FnMut()>;
 
 /// Every case, in the order of the PyTorch program; ours, or candle's own operations where it has them.
-pub(crate) fn all(implementation: cli::Implementation) -> Vec<Case> {
+#[must_use]
+pub fn all(implementation: cli::Implementation) -> Vec<Case> {
     let ops = ops::all(implementation);
     match implementation {
         cli::Implementation::Ours => product::all().into_iter().chain(ops).chain(optimisers::all()).collect(),

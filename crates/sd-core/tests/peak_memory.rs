@@ -1,0 +1,89 @@
+//! The largest convolutions and attentions hold their operands, their results and at most 64 MiB more.
+#![allow(clippy::unwrap_used)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use sd_core::ops::attention::attention;
+use sd_core::ops::conv2d::conv2d;
+
+/// The system's allocator, which also knows how much is lent and how much was at the most.
+struct Counting;
+
+static LENT: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+fn lend(bytes: usize) {
+    PEAK.fetch_max(LENT.fetch_add(bytes, SeqCst) + bytes, SeqCst);
+}
+
+// SAFETY: every call is handed to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        lend(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        lend(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LENT.fetch_sub(layout.size(), SeqCst);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const MORE: usize = 64 << 20;
+
+fn bytes(tensor: &Tensor) -> usize {
+    tensor.elem_count() * tensor.dtype().size_in_bytes()
+}
+
+/// The most that `body` held beyond what was lent before it.
+fn peak<T>(body: impl FnOnce() -> T) -> (usize, T) {
+    let before = LENT.load(SeqCst);
+    PEAK.store(before, SeqCst);
+    let result = body();
+    (PEAK.load(SeqCst) - before, result)
+}
+
+fn check(name: &str, shapes: &[&[usize]], function: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    let ones = |shape: &&[usize]| Var::from_tensor(&Tensor::ones(*shape, DType::F32, &Device::Cpu).unwrap()).unwrap();
+    let vars: Vec<Var> = shapes.iter().map(ones).collect();
+    let leaves: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
+    let (forward, y) = peak(|| function(&leaves).unwrap());
+    assert!(forward <= bytes(&y) + MORE, "{name}: the forward held {} MiB", forward >> 20);
+    let (backward, _gradients) = peak(|| y.backward().unwrap());
+    // candle starts from dy = 1, and adds each gradient to zeros: three times its size.
+    let gradients: usize = leaves.iter().map(|leaf| 3 * bytes(leaf)).sum();
+    assert!(backward <= bytes(&y) + gradients + MORE, "{name}: the backward held {} MiB", backward >> 20);
+}
+
+/// One test, since the count is the whole program's.
+#[test]
+fn the_largest_cases_hold_little_beside_operands_and_results() {
+    let convolutions: [[usize; 6]; 5] = [
+        [128, 64, 64, 32, 3, 1],
+        [2, 320, 320, 64, 3, 1],
+        [2, 1280, 1280, 16, 3, 1],
+        [128, 64, 128, 32, 3, 2],
+        [1, 128, 128, 256, 3, 1],
+    ];
+    for [b, i, o, s, k, stride] in convolutions {
+        let name = format!("conv2d ({b},{i},{s},{s}) to {o}, kernel {k}, stride {stride}");
+        check(&name, &[&[b, i, s, s], &[o, i, k, k], &[o]], |x| conv2d(&x[0], &x[1], Some(&x[2]), stride, k / 2));
+    }
+    for [b, h, q, k, d] in [[2, 8, 4096, 4096, 40], [2, 8, 1024, 1024, 80]] {
+        let name = format!("attention ({b},{h},{q},{d}), {k} keys");
+        check(&name, &[&[b, h, q, d], &[b, h, k, d], &[b, h, k, d]], |x| attention(&x[0], &x[1], &x[2], 0.1, false));
+    }
+}
