@@ -3,8 +3,13 @@
 //!
 //! A stream is named by `(seed, purpose, index)`, so that no two uses share numbers and adding a use moves no other one.
 //! Nothing in difflab reads the clock or the operating system for randomness.
+//!
+//! [`mt19937`] and [`torch_philox`] give the normals that PyTorch's generators give for a seed, on its CPU and on CUDA: what is
+//! needed to start where another program starts.
 
 pub mod cuda;
+pub mod mt19937;
+pub mod torch_philox;
 
 /// Multipliers of the Philox4x32 round.
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

@@ -1,21 +1,26 @@
-//! Convolution, batch normalisation and linear layers with PyTorch's names and initial values.
+//! Convolution, normalisation and linear layers with PyTorch's names and initial values.
 
 use candle_core::{DType, Result, Tensor, Var};
 
 use super::Scope;
+use crate::ops::activation::Activation;
 use crate::ops::batch_norm::{self, Statistics};
 use crate::ops::conv2d::conv2d;
+use crate::ops::group_norm::group_norm;
+use crate::ops::layer_norm::layer_norm;
+use crate::ops::linear::linear;
 
-/// A convolution without bias; `weight` (O, C, K, K) starts from U(±1/√(C·K²)), PyTorch's default since 1.0.
+/// A convolution; `weight` (O, C, K, K) and `bias` (O), where there is one, start from U(±1/√(C·K²)), PyTorch's default since 1.0.
 #[derive(Clone, Debug)]
 pub struct Conv2d {
     weight: Var,
+    bias: Option<Var>,
     stride: usize,
     padding: usize,
 }
 
 impl Conv2d {
-    /// A K×K convolution of `c_in` to `c_out` channels.
+    /// A K×K convolution of `c_in` to `c_out` channels without a bias.
     ///
     /// # Errors
     /// Where the weight cannot be made.
@@ -27,7 +32,24 @@ impl Conv2d {
         padding: usize,
     ) -> Result<Self> {
         let bound = 1.0 / ((c_in * k * k) as f64).sqrt();
-        Ok(Self { weight: scope.uniform("weight", &[c_out, c_in, k, k], bound)?, stride, padding })
+        let weight = scope.uniform("weight", &[c_out, c_in, k, k], bound)?;
+        Ok(Self { weight, bias: None, stride, padding })
+    }
+
+    /// A K×K convolution of `c_in` to `c_out` channels with a bias.
+    ///
+    /// # Errors
+    /// Where a tensor cannot be made.
+    pub fn with_bias(
+        scope: &mut Scope<'_>,
+        [c_in, c_out]: [usize; 2],
+        k: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Result<Self> {
+        let layer = Self::new(scope, [c_in, c_out], k, stride, padding)?;
+        let bound = 1.0 / ((c_in * k * k) as f64).sqrt();
+        Ok(Self { bias: Some(scope.uniform("bias", &[c_out], bound)?), ..layer })
     }
 
     /// y of [`conv2d`].
@@ -35,7 +57,7 @@ impl Conv2d {
     /// # Errors
     /// Where `x` does not fit the weight.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        conv2d(x, &self.weight, None, self.stride, self.padding)
+        conv2d(x, &self.weight, self.bias.as_deref(), self.stride, self.padding)
     }
 }
 
@@ -101,11 +123,11 @@ fn set(var: &Var, values: Vec<f64>) -> Result<()> {
     var.set(&Tensor::from_vec(values, var.dims(), var.device())?.to_dtype(var.dtype())?)
 }
 
-/// `y = x · Wᵀ + b`; `weight` (O, I) and `bias` (O) start from U(±1/√I), PyTorch's default.
+/// `y = x · Wᵀ + b`; `weight` (O, I) and `bias` (O), where there is one, start from U(±1/√I), PyTorch's default.
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Var,
-    bias: Var,
+    bias: Option<Var>,
 }
 
 impl Linear {
@@ -114,16 +136,102 @@ impl Linear {
     /// # Errors
     /// Where a tensor cannot be made.
     pub fn new(scope: &mut Scope<'_>, inputs: usize, outputs: usize) -> Result<Self> {
+        let layer = Self::without_bias(scope, inputs, outputs)?;
         let bound = 1.0 / (inputs as f64).sqrt();
-        let weight = scope.uniform("weight", &[outputs, inputs], bound)?;
-        Ok(Self { weight, bias: scope.uniform("bias", &[outputs], bound)? })
+        Ok(Self { bias: Some(scope.uniform("bias", &[outputs], bound)?), ..layer })
     }
 
-    /// `x` (N, I) → (N, O).
+    /// A layer from `inputs` to `outputs` features that adds nothing.
+    ///
+    /// # Errors
+    /// Where the weight cannot be made.
+    pub fn without_bias(scope: &mut Scope<'_>, inputs: usize, outputs: usize) -> Result<Self> {
+        let bound = 1.0 / (inputs as f64).sqrt();
+        Ok(Self { weight: scope.uniform("weight", &[outputs, inputs], bound)?, bias: None })
+    }
+
+    /// `x` (…, I) → (…, O).
     ///
     /// # Errors
     /// Where `x` does not fit the weight.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)
+        self.forward_with(x, Activation::None)
     }
+
+    /// [`Self::forward`] followed by an activation, in one op.
+    ///
+    /// # Errors
+    /// Where `x` does not fit the weight.
+    pub fn forward_with(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        linear(x, &self.weight, self.bias.as_deref(), activation)
+    }
+}
+
+/// Group normalisation of (N, C, …): γ = 1, β = 0.
+#[derive(Clone, Debug)]
+pub struct GroupNorm {
+    weight: Var,
+    bias: Var,
+    groups: usize,
+    eps: f64,
+}
+
+impl GroupNorm {
+    /// A layer for `channels` channels in `groups` groups.
+    ///
+    /// # Errors
+    /// Where a tensor cannot be made.
+    pub fn new(scope: &mut Scope<'_>, groups: usize, channels: usize, eps: f64) -> Result<Self> {
+        let (weight, bias) = affine(scope, channels)?;
+        Ok(Self { weight, bias, groups, eps })
+    }
+
+    /// y of [`group_norm`].
+    ///
+    /// # Errors
+    /// Where `x` does not fit the channels, or these the groups.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        group_norm(x, &self.weight, &self.bias, self.groups, self.eps, false)
+    }
+
+    /// [`Self::forward`] followed by SiLU, in one op.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
+        group_norm(x, &self.weight, &self.bias, self.groups, self.eps, true)
+    }
+}
+
+/// Layer normalisation over the last axis: γ = 1, β = 0, ε = 1e-5.
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    weight: Var,
+    bias: Var,
+}
+
+impl LayerNorm {
+    const EPS: f64 = 1e-5;
+
+    /// A layer for rows of `size` elements.
+    ///
+    /// # Errors
+    /// Where a tensor cannot be made.
+    pub fn new(scope: &mut Scope<'_>, size: usize) -> Result<Self> {
+        let (weight, bias) = affine(scope, size)?;
+        Ok(Self { weight, bias })
+    }
+
+    /// y of [`layer_norm`].
+    ///
+    /// # Errors
+    /// Where `x` does not fit the layer.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        layer_norm(x, &self.weight, &self.bias, Self::EPS)
+    }
+}
+
+/// γ = 1 and β = 0 under PyTorch's names.
+fn affine(scope: &mut Scope<'_>, size: usize) -> Result<(Var, Var)> {
+    Ok((scope.constant("weight", &[size], 1.0)?, scope.constant("bias", &[size], 0.0)?))
 }

@@ -2,6 +2,8 @@
 
 mod layers;
 mod parameters;
+#[cfg(test)]
+mod tests;
 
-pub use layers::{BatchNorm2d, Conv2d, Linear};
+pub use layers::{BatchNorm2d, Conv2d, GroupNorm, LayerNorm, Linear};
 pub use parameters::{Parameters, Scope};
