@@ -10,6 +10,7 @@ use candle_core::{
     CpuStorage, CudaDevice, CudaStorage, Device, InplaceOp1, Layout, Result, Storage, Tensor, Var, bail,
 };
 use sd_core::cuda::device::{self, Given};
+use sd_core::cuda::lower::ALIGNMENT;
 use sd_core::cuda::{Element, Program};
 
 use super::super::config::OptimiserConfig;
@@ -85,7 +86,8 @@ fn step_together(
     let counts: Vec<u64> = ready.iter().map(|one| one.t).collect();
     let scalars: Vec<u8> = super::scalars(config, &counts).into_iter().flat_map(f32::to_le_bytes).collect();
     let scalars = device::upload(device, Element::F32, &scalars)?;
-    let gradients: Vec<_> = ready.iter().map(|one| one.gradient.storage_and_layout()).collect();
+    let aligned = ready.iter().map(|one| aligned(one.gradient)).collect::<Result<Vec<_>>>()?;
+    let gradients: Vec<_> = aligned.iter().map(|gradient| gradient.storage_and_layout()).collect();
     let mut given = vec![Given::Read(&kept.chunks, 0), Given::Read(&kept.table, 0), Given::Read(&scalars, 0)];
     for (storage, layout) in &gradients {
         match &**storage {
@@ -97,6 +99,12 @@ fn step_together(
         (0..config.rule.buffers().len()).flat_map(|buffer| ready.iter().map(move |one| &one.state[buffer]));
     let updated: Vec<&Var> = ready.iter().map(|one| one.theta).chain(buffers).collect();
     descend(&updated, given, &mut |mut given| Ok(device::run(device, &kept.program, &mut given).map(drop)?))
+}
+
+/// The gradient from a start that kernels can read 16 bytes at a time from: a copy where it is a part of something larger.
+fn aligned(gradient: &Tensor) -> Result<Tensor> {
+    let start = (gradient.layout().start_offset() * Element::F32.bytes()) as u64;
+    if start.is_multiple_of(ALIGNMENT) { Ok(gradient.clone()) } else { gradient.force_contiguous() }
 }
 
 /// What is lent so far, and what to do with all of it.

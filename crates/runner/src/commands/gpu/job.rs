@@ -21,7 +21,10 @@ impl Prepared {
         let upload =
             |(role, data): (Role, &Data)| Ok((role, device::upload(device, data.element(), data.bytes())?));
         let given = roles.zip(&job.inputs).map(upload).collect::<Result<_>>()?;
-        Ok(Self { device: device.clone(), given, made: device::make(device, &job.program)? })
+        let mut made = device::make(device, &job.program)?;
+        // What a program reads before it writes it, or never writes, shall be seen.
+        made.iter_mut().try_for_each(|(_, storage)| device::poison(storage))?;
+        Ok(Self { device: device.clone(), given, made })
     }
 
     /// Issues the program once.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use candle_core::{CudaDevice, Device};
-use kernel_host::cases::{self, Case};
+use kernel_host::cases::{self, Job};
 use sd_core::cuda::device::{self, Present};
 use sd_core::cuda::{Source, Step, digest};
 
@@ -62,31 +62,18 @@ fn chosen(prefix: &str) -> Result<Vec<&'static Source>> {
 
 /// Runs the small cases. What one case finds counts for every file whose kernels it launches.
 fn check_all(device: &CudaDevice, chosen: &[&'static Source]) -> Result<Vec<Checked>> {
-    let empty = |source: &&'static Source| Checked {
-        source,
-        right: 0,
-        faults: Vec::new(),
-        worst: 0.0,
-        slowest: None,
-    };
-    let mut checked: Vec<Checked> = chosen.iter().map(empty).collect();
+    let mut checked: Vec<Checked> = chosen.iter().map(|source| Checked::new(source)).collect();
     let mut launched: Vec<&'static str> = Vec::new();
     for case in cases::all().iter().filter(|case| case.timed.is_none()) {
         let job = case.job().with_context(|| format!("{case:?}: the reference"))?;
         let used = kernels(&job.program.steps);
-        if !checked.iter().any(|file| used.iter().any(|(source, _)| source.path == file.source.path)) {
+        if !checked.iter().any(|file| file.has_some_of(&used)) {
             continue;
         }
         launched.extend(used.iter().map(|(_, kernel)| *kernel));
         let found = Prepared::new(device, &job).and_then(|mut prepared| prepared.check(&job));
-        for file in
-            checked.iter_mut().filter(|file| used.iter().any(|(source, _)| source.path == file.source.path))
-        {
-            match &found {
-                Ok(worst) => (file.right, file.worst) = (file.right + 1, file.worst.max(*worst)),
-                Err(fault) => file.faults.push(format!("{case:?}: {fault:#}")),
-            }
-        }
+        let found = found.map_err(|fault| format!("{case:?}: {fault:#}"));
+        checked.iter_mut().filter(|file| file.has_some_of(&used)).for_each(|file| file.count(&found));
     }
     checked.iter_mut().for_each(|file| file.faults.extend(never_launched(file.source, &launched)));
     for file in &checked {
@@ -94,6 +81,25 @@ fn check_all(device: &CudaDevice, chosen: &[&'static Source]) -> Result<Vec<Chec
         file.faults.iter().for_each(|fault| say(&format!("error: {fault}")));
     }
     Ok(checked)
+}
+
+impl Checked {
+    fn new(source: &'static Source) -> Self {
+        Self { source, right: 0, faults: Vec::new(), worst: 0.0, slowest: None }
+    }
+
+    /// Whether one of these kernels is of this file.
+    fn has_some_of(&self, used: &[(&'static Source, &'static str)]) -> bool {
+        used.iter().any(|(source, _)| source.path == self.source.path)
+    }
+
+    /// Counts a case: its worst error, or what was wrong.
+    fn count(&mut self, found: &Result<f64, String>) {
+        match found {
+            Ok(worst) => (self.right, self.worst) = (self.right + 1, self.worst.max(*worst)),
+            Err(fault) => self.faults.push(fault.clone()),
+        }
+    }
 }
 
 fn told(file: &Checked) -> String {
@@ -145,12 +151,16 @@ fn time_all(device: &CudaDevice, checked: &mut [Checked], roofs: &Roofs, reps: u
     print(timing::HEADER)?;
     for case in cases::all() {
         let Some(work) = case.timed else { continue };
-        if !checked.iter().any(|file| file.source.name == case.op) {
+        // An op's further files begin with its name: attention, attention_map.
+        if !checked.iter().any(|file| file.source.name.starts_with(case.op)) {
             continue;
         }
-        let (milliseconds, speed) = time(device, &case, work, roofs, reps)?;
+        let job = case.job().with_context(|| format!("{case:?}: the inputs"))?;
+        let milliseconds = time(device, &job, reps)?;
+        let speed = roofs.speed(work, &job.program, milliseconds);
         print(&timing::line(&case, milliseconds, &speed))?;
-        for file in checked.iter_mut().filter(|file| file.source.name == case.op) {
+        let used = kernels(&job.program.steps);
+        for file in checked.iter_mut().filter(|file| file.has_some_of(&used)) {
             if file.slowest.is_none_or(|slowest| speed.share < slowest.share) {
                 file.slowest = Some(speed);
             }
@@ -159,17 +169,9 @@ fn time_all(device: &CudaDevice, checked: &mut [Checked], roofs: &Roofs, reps: u
     Ok(())
 }
 
-fn time(
-    device: &CudaDevice,
-    case: &Case,
-    work: cases::Work,
-    roofs: &Roofs,
-    reps: usize,
-) -> Result<(f64, Speed)> {
-    let job = case.job().with_context(|| format!("{case:?}: the reference"))?;
-    let mut prepared = Prepared::new(device, &job)?;
-    let milliseconds = timing::median(device, reps, || prepared.go(&job.program))?;
-    Ok((milliseconds, roofs.speed(work, &job.program, milliseconds)))
+fn time(device: &CudaDevice, job: &Job, reps: usize) -> Result<f64> {
+    let mut prepared = Prepared::new(device, job)?;
+    timing::median(device, reps, || prepared.go(&job.program))
 }
 
 /// A line of the ledger for each file without a fault.

@@ -10,7 +10,7 @@ use candle_core::cuda_backend::gemm_reduced_precision_f32;
 use candle_core::{CudaDevice, CudaStorage};
 
 use super::error::DeviceError;
-use super::storage::{Given, Located, fill, may_be, read, reserve, write};
+use super::storage::{Given, Located, enter, fill, may_be, read, reserve, write};
 use super::{is_set, kernels};
 use crate::cuda::lower::{Command, Gemm, Place, described, lower, table_len, what};
 use crate::cuda::program::{Element, Launch, Program, Role};
@@ -27,6 +27,7 @@ pub(super) fn carry_out(
     made: &mut [(usize, CudaStorage)],
 ) -> Result<(), DeviceError> {
     let stream = device.cuda_stream();
+    enter(&stream)?;
     let located = locate(program, given, made, &stream)?;
     let specs = program.buffers.iter();
     let places: Vec<Place> = located

@@ -18,7 +18,7 @@ use candle_core::{CudaDevice, CudaStorage};
 use super::program::{Program, Role};
 
 pub use error::{DeviceError, Doing};
-pub use storage::{Given, address, download, upload};
+pub use storage::{Given, address, download, poison, upload};
 pub use timing::{Stopwatch, copy_between};
 pub use who::{Present, all, present};
 

@@ -162,11 +162,21 @@ fn relieve(stream: &CudaStream) {
     };
 }
 
-/// Fills a storage with bytes of ones: NaN in each floating type, −1 or the largest number in the integers.
-pub(super) fn poison(storage: &mut CudaStorage) -> Result<(), DeviceError> {
+/// Fills a storage with bytes of ones: NaN in each floating type, −1 or the largest number in the integers. What a program
+/// reads before it writes it, or never writes, is then seen in its results.
+///
+/// # Errors
+/// Where the driver refuses.
+pub fn poison(storage: &mut CudaStorage) -> Result<(), DeviceError> {
     let stream = storage.device.cuda_stream();
+    enter(&stream)?;
     let Some(place) = write(storage, 0, &stream) else { return Ok(()) };
     fill(place.address, 0xff, place.len * place.element.bytes(), &stream)
+}
+
+/// Makes the device's context the calling thread's, as every raw call to the driver wants it.
+pub(super) fn enter(stream: &CudaStream) -> Result<(), DeviceError> {
+    stream.context().bind_to_thread().map_err(DeviceError::driver("entering the device's context"))
 }
 
 /// Fills bytes of the device's memory.
@@ -205,6 +215,7 @@ pub fn upload(device: &CudaDevice, element: Element, bytes: &[u8]) -> Result<Cud
 pub fn download(storage: &CudaStorage) -> Result<Vec<u8>, DeviceError> {
     let stream = storage.device.cuda_stream();
     let copying = || DeviceError::driver("copying from the GPU");
+    enter(&stream)?;
     let Some(place) = read(storage, 0, &stream) else { return Ok(Vec::new()) };
     let mut bytes = vec![0u8; place.len * place.element.bytes()];
     // SAFETY: `bytes` is as long as the storage, and is not touched before the stream is waited for.

@@ -5,7 +5,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaEvent, result};
 use candle_core::{CudaDevice, CudaStorage};
 
 use super::error::DeviceError;
-use super::storage::{read, write};
+use super::storage::{enter, read, write};
 
 /// Measures what the device's stream does between two calls.
 #[derive(Debug)]
@@ -45,6 +45,7 @@ fn mark(device: &CudaDevice) -> Result<CudaEvent, DeviceError> {
 /// Where a buffer is shorter, or the driver refuses.
 pub fn copy_between(from: &CudaStorage, to: &mut CudaStorage, bytes: usize) -> Result<(), DeviceError> {
     let stream = to.device.cuda_stream();
+    enter(&stream)?;
     let short = |found| DeviceError::Buffer {
         program: "copy".to_owned(),
         index: 0,
