@@ -19,7 +19,13 @@ pub(super) fn cases() -> Vec<Case> {
         FLOATS.into_iter().flat_map(|element| SMALL.into_iter().flat_map(move |sizes| of(sizes, element)));
     let large =
         FLOATS.into_iter().flat_map(|element| LARGE.into_iter().flat_map(move |sizes| large(sizes, element)));
-    small.chain(large).collect()
+    let masks = FLOATS.into_iter().flat_map(|element| {
+        [(9, 77), (2, 8209), (1, 32_783)].map(|(rows, length)| {
+            let name = format!("forward masked {rows}×{length} {}", element.suffix());
+            Case::new(OP, name, move || masked(rows, length, element))
+        })
+    });
+    small.chain(large).chain(masks).collect()
 }
 
 fn of((rows, length): (usize, usize), element: Element) -> [Case; 2] {
@@ -49,6 +55,18 @@ fn logits(rows: usize, length: usize, element: Element) -> Vec<f64> {
 
 fn forward(rows: usize, length: usize, element: Element) -> Result<Job> {
     let x = logits(rows, length, element);
+    let y = values(&softmax(&tensor(&x, &[rows, length])?)?)?;
+    Ok(Job {
+        program: cuda::forward(rows, length, element)?,
+        inputs: vec![Data::from_f64(element, &x)],
+        expected: vec![Expected::new("y", element, y).at_least(1e-5)],
+    })
+}
+
+/// Rows whose first half is −∞, as a mask makes them: in a warp, in a block, and where a thread's own running maximum is −∞.
+fn masked(rows: usize, length: usize, element: Element) -> Result<Job> {
+    let mut x = logits(rows, length, element);
+    x.chunks_mut(length).for_each(|row| row[..length / 2].fill(f64::NEG_INFINITY));
     let y = values(&softmax(&tensor(&x, &[rows, length])?)?)?;
     Ok(Job {
         program: cuda::forward(rows, length, element)?,

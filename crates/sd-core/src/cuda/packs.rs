@@ -15,9 +15,8 @@ pub(crate) use kernels;
 /// Threads of a block where nothing asks for another number.
 pub(crate) const THREADS: usize = 256;
 
-/// Blocks that keep the largest device we know busy (132 multiprocessors, two blocks each). A constant, so that sums have one
-/// order on every device.
-pub(crate) const FULL: usize = 264;
+/// Multiprocessors of the largest device we know. A constant, so that sums have one order on every device.
+pub(crate) const MULTIPROCESSORS: usize = 132;
 
 /// Elements of a pack.
 pub(crate) fn width(element: Element) -> usize {

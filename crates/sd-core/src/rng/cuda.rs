@@ -36,7 +36,7 @@ pub fn torch_advance(count: usize, threads: usize) -> u64 {
 /// ([`torch_threads`]).
 ///
 /// # Errors
-/// None today.
+/// Never; the type is that of every op's programs.
 pub fn normal(seed: u64, offset: u64, torch: usize, count: usize, element: Element) -> Result<Program> {
     let mut program = Program::new("philox normal");
     let out = program.output(element, count);
@@ -45,4 +45,17 @@ pub fn normal(seed: u64, offset: u64, torch: usize, count: usize, element: Eleme
     let kernel = format!("philox_normal_{}", element.suffix());
     program.launch(&SOURCE, &kernel, blocks(counters, THREADS), threads(THREADS), 0, args);
     Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_stop_growing_where_the_device_is_full() {
+        // 132 multiprocessors: at most 1056 blocks of 256.
+        assert_eq!([1, 256, 257, 1 << 20].map(|count| torch_threads(count, 132)), [256, 256, 512, 270_336]);
+        // One counter a thread is four numbers.
+        assert_eq!([1, 4 * 256, 4 * 256 + 1].map(|count| torch_advance(count, 256)), [4, 4, 8]);
+    }
 }

@@ -60,6 +60,8 @@ impl Shape {
     fn args(&self, element: Element) -> Result<Vec<Arg>> {
         let sizes = [long(self.channels), long(self.positions)];
         let counts = [self.group_channels(), packs(self.positions, element), usize::from(self.silu)];
+        // Packs of a group are counted in 32 bits.
+        int(OP, counts[0] * counts[1])?;
         let counts: Result<Vec<Arg>> = counts.into_iter().map(|count| int(OP, count)).collect();
         Ok(sizes.into_iter().chain(counts?).collect())
     }

@@ -33,7 +33,7 @@ pub struct Numbers {
 /// (x, ε_u, ε_c) → x', all of `count` elements; with noise (x, ε_u, ε_c, z) → x'.
 ///
 /// # Errors
-/// None today.
+/// Never; the type is that of every op's programs.
 pub fn step(numbers: &Numbers, with_noise: bool, count: usize, element: Element) -> Result<Program> {
     let mut program = Program::new("guided_ddim_step");
     let inputs = if with_noise { 4 } else { 3 };

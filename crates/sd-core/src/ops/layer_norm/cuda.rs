@@ -5,7 +5,7 @@ pub(super) mod device;
 
 use candle_core::Result;
 
-use crate::cuda::packs::{FULL, Team, int, kernels, line, long, packs, threads, width};
+use crate::cuda::packs::{MULTIPROCESSORS, Team, int, kernels, line, long, packs, threads, width};
 use crate::cuda::{Arg, Buffer, Element, Program, Source, blocks};
 
 /// `layer_norm.cu`.
@@ -71,7 +71,7 @@ pub fn backward(rows: usize, length: usize, element: Element) -> Result<Program>
         None => apart(&mut program, [rows, length, per_row], &buffers, element)?,
     };
     let args = vec![long(2 * length), int("layer_norm", slots)?, Arg::Buffer(parts), Arg::Buffer(affine)];
-    program.launch(&SOURCE, "layer_norm_affine", blocks(2 * length, 32), [32, 8, 1], 0, args);
+    program.launch(&SOURCE, "layer_norm_affine", blocks(2 * length, 32), [32, 32, 1], 0, args);
     Ok(program)
 }
 
@@ -92,7 +92,9 @@ fn together(
     buffers: &Backward,
     element: Element,
 ) -> Result<(Buffer, usize)> {
-    let grid = rows.div_ceil(team.rows() * ROWS).clamp(1, FULL);
+    // So many blocks that a multiprocessor works on 256 packs of rows at a time, eight loads of each under way.
+    let full = MULTIPROCESSORS * (256 / (team.rows() * per_row)).clamp(2, 8);
+    let grid = rows.div_ceil(team.rows() * ROWS).clamp(1, full);
     let slots = if team.size <= 32 { grid * team.threads / 32 } else { grid };
     let parts = program.scratch(Element::F32, slots * 2 * length);
     let mut args = vec![long(rows), long(length), int("layer_norm", per_row)?, int("layer_norm", team.size)?];

@@ -13,7 +13,7 @@
 // time so that eight loads are under way; its share of dγ and dβ stays in registers until the rows are done and goes to
 // `parts` (slot, 2, length). `affine` then adds the slots in their order: no atomics, the same bits every time.
 //
-// Launch: forward, blockDim.x / team rows a block; backward, blocks stride over rows; long, a row a block; affine, 32
+// Launch: forward, blockDim.x / team rows a block; backward, blocks stride over rows; long, a row a block; columns, 32
 // columns a block of (32, 8) threads.
 #include "common.cuh"
 
@@ -267,20 +267,21 @@ static __device__ __forceinline__ void columns(i64 rows, i64 length, const T *x,
   parts[(blockIdx.y * 2ll + threadIdx.y) * length + c] = sum;
 }
 
-// (dγ | dβ) = Σ over slots of parts (slots, columns), columns = 2·length, in the order of the slots.
-extern "C" __global__ void __launch_bounds__(256) layer_norm_affine(i64 columns, int slots, const float *parts, float *out) {
-  __shared__ float shared[8][32];
+// (dγ | dβ) = Σ over slots of parts (slots, columns), columns = 2·length: 32 columns a block of (32, 32) threads, each of which
+// takes every 32nd slot; then their sums in their order.
+extern "C" __global__ void __launch_bounds__(1024) layer_norm_affine(i64 columns, int slots, const float *parts, float *out) {
+  __shared__ float shared[32][32];
   const i64 c = blockIdx.x * 32ll + threadIdx.x;
   float sum = 0.0f;
   if (c < columns)
 #pragma unroll 8
-    for (int slot = threadIdx.y; slot < slots; slot += 8) sum += parts[slot * columns + c];
+    for (int slot = threadIdx.y; slot < slots; slot += 32) sum += parts[slot * columns + c];
   shared[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y != 0 || c >= columns) return;
   sum = 0.0f;
 #pragma unroll
-  for (int i = 0; i < 8; i++) sum += shared[i][threadIdx.x];
+  for (int i = 0; i < 32; i++) sum += shared[i][threadIdx.x];
   out[c] = sum;
 }
 
