@@ -230,4 +230,198 @@ pub const ALL: &[Mutant] = &[
         "a row ends one pixel early",
         "upsample,forward [1, 2, 3, 5] f32",
     ),
+    // linear
+    of(
+        "linear",
+        Kind::Sign,
+        ["return s * (1.0f + rate * z * (1.0f - s));", "return s * (1.0f - rate * z * (1.0f - s));"],
+        "the slope of SiLU and quick GELU",
+        "linear,backward 31×7 to 33,f32",
+    ),
+    of(
+        "linear",
+        Kind::Barrier,
+        [
+            "  shared[threadIdx.y][threadIdx.x] = sum;\n  __syncthreads();\n  if (threadIdx.y == 0 && column < columns) {",
+            "  shared[threadIdx.y][threadIdx.x] = sum;\n  if (threadIdx.y == 0 && column < columns) {",
+        ],
+        "the rows of a piece are added before all of them are there",
+        "linear,backward 31×7 to 33,f32",
+    ),
+    // conv2d
+    of(
+        "conv2d",
+        Kind::Index,
+        [
+            "h += transposed ? -u : u, k += transposed ? -v : v;",
+            "h += transposed ? -u : v, k += transposed ? -v : u;",
+        ],
+        "the taps of a kernel are transposed",
+        "conv2d,forward 2×2×13×17,f32",
+    ),
+    of(
+        "conv2d",
+        Kind::Bound,
+        ["return h < s.height && k < s.width ?", "return h < s.height && k <= s.width ?"],
+        "the padding on the right is the next row's first pixel",
+        "conv2d,forward 1×3×1×1 to 2,f32",
+    ),
+    of(
+        "conv2d",
+        Kind::Barrier,
+        [
+            "    copy_wait<0>();\n    // The step is whole, and every warp has done with the other stage.\n    __syncthreads();",
+            "    copy_wait<0>();",
+        ],
+        "a step is multiplied before other warps have brought their part",
+        "conv2d,forward 1×3×1×1 to 2,f16",
+    ),
+    of(
+        "conv2d",
+        Kind::Barrier,
+        [
+            "    // The step is whole, and every warp has done with the other stage.\n    __syncthreads();\n    if (more) fetch_a(step + 1);",
+            "    if (more) fetch_a(step + 1);",
+        ],
+        "the same in the weight gradient",
+        "conv2d,weight gradient 1×3×1×1 to 2,f16",
+    ),
+    // attention
+    of(
+        "attention",
+        Kind::Barrier,
+        [
+            "    copy_wait<0>();\n    // The tile is whole, and every warp has done with the other.\n    __syncthreads();\n    if (t + 1 < tile_count) {",
+            "    copy_wait<0>();\n    if (t + 1 < tile_count) {",
+        ],
+        "keys are read that other warps have not yet copied",
+        "attention forward 2×31×33×8 f16",
+    ),
+    of(
+        "attention",
+        Kind::Bound,
+        [
+            "if (column >= keys || (causal && column > row)) s[m][j][i] = -infinity();",
+            "if (column > keys || (causal && column > row)) s[m][j][i] = -infinity();",
+        ],
+        "one key too many",
+        "attention forward 2×31×33×8 f16",
+    ),
+    of(
+        "attention",
+        Kind::Sign,
+        ["ds[m][j][i] = value * (ds[m][j][i] - shift);", "ds[m][j][i] = value * (ds[m][j][i] + shift);"],
+        "delta is added",
+        "attention backward 2×31×33×8 f16",
+    ),
+    // attention_fma
+    of(
+        "attention_fma",
+        Kind::Barrier,
+        [
+            "    // The keys are read: their place takes the values.\n    __syncthreads();",
+            "    // The keys are read: their place takes the values.",
+        ],
+        "values overwrite keys that other warps still read",
+        "attention forward 2×31×33×8 f32",
+    ),
+    of(
+        "attention_fma",
+        Kind::Index,
+        ["logsumexp[head * queries + row] =", "logsumexp[head * keys + row] ="],
+        "heads lie as many keys apart as there should be queries",
+        "attention forward 2×31×33×8 f32",
+    ),
+    of(
+        "attention_fma",
+        Kind::Sign,
+        ["ds = p * (dp[i][j] - delta[query]) * scale;", "ds = p * (dp[i][j] - delta[query]) / scale;"],
+        "the scale divides the gradient",
+        "attention backward 2×31×33×8 f32",
+    ),
+    // attention_map
+    of(
+        "attention_map",
+        Kind::Bound,
+        ["seen = causal ? min(keys, query + 1) : keys;", "seen = causal ? min(keys, query) : keys;"],
+        "a query does not see its own key",
+        "attention map 3×33×31×8 causal f32",
+    ),
+    // copy
+    of(
+        "copy",
+        Kind::Barrier,
+        [
+            "    __syncthreads();\n#pragma unroll\n    for (int k = threadIdx.y; k < TILE; k += 8) {\n      const i64 i = i0 + k, j",
+            "#pragma unroll\n    for (int k = threadIdx.y; k < TILE; k += 8) {\n      const i64 i = i0 + k, j",
+        ],
+        "a tile is written before it is read whole",
+        "copy,[31, 33] by [1, 31] f32",
+    ),
+    of(
+        "copy",
+        Kind::Index,
+        ["= tile[threadIdx.x][k];", "= tile[k][threadIdx.x];"],
+        "a tile is not transposed",
+        "copy,[31, 33] by [1, 31] f32",
+    ),
+    // rng
+    of(
+        "rng",
+        Kind::Bound,
+        ["if (first >= n) continue;", "if (first > n) continue;"],
+        "one number too many",
+        "rng 257 of seed,f32",
+    ),
+    of(
+        "rng",
+        Kind::Index,
+        ["from_float(back.x, out[first + 2 * threads]);", "from_float(back.y, out[first + 2 * threads]);"],
+        "the third number of a counter is the fourth",
+        "rng 20011 of seed,f32",
+    ),
+    // optimiser
+    of(
+        "optimiser",
+        Kind::Sign,
+        [
+            "return theta + n.step * m / (root(v) / n.bias2 + n.eps);",
+            "return theta - n.step * m / (root(v) / n.bias2 + n.eps);",
+        ],
+        "the step goes uphill",
+        "optimiser adam [",
+    ),
+    of(
+        "optimiser",
+        Kind::Bound,
+        ["i < piece.n; i += blockDim.x) scalar_step", "i + 1 < piece.n; i += blockDim.x) scalar_step"],
+        "the last element after whole packs is left out",
+        "optimiser sgd [",
+    ),
+    // guidance
+    of(
+        "guidance",
+        Kind::Sign,
+        ["turn * (a[1] + guidance * (a[2] - a[1])); });", "turn * (a[1] + guidance * (a[1] - a[2])); });"],
+        "the guidance leads away from the condition",
+        "guidance plain 31 f32",
+    ),
+    // resize
+    of(
+        "resize",
+        Kind::Bound,
+        [
+            "return {low, min(low + 1, axis.in - 1), s - low};",
+            "return {low, min(low + 1, axis.in), s - low};",
+        ],
+        "the neighbour of the last pixel is the next row's first",
+        "resize forward 2×7×9 to 31×33 f32",
+    ),
+    of(
+        "resize",
+        Kind::Sign,
+        ["return (t.low == i ? 1.0f - t.weight : 0.0f)", "return (t.low == i ? t.weight : 0.0f)"],
+        "the weights of two neighbours are exchanged",
+        "resize backward 2×7×9 to 31×33 f32",
+    ),
 ];

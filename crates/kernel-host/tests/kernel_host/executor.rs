@@ -194,6 +194,37 @@ fn warp_collectives_move_what_they_say() {
 }
 
 #[test]
+fn matrices_are_loaded_as_they_lie_and_transposed() {
+    let Some(host) = host() else { return };
+    let mut program = Program::new("matrix tour");
+    let x = program.input(Element::F16, 256);
+    let out = program.output(Element::U32, 256);
+    once(&mut program, "matrix_tour", 32, 0, vec![Arg::Buffer(x), Arg::Buffer(out)]);
+    let words: Vec<u16> = (0..256).map(|i| i * 101 + 7).collect();
+    let given =
+        Data::from_bytes(Element::F16, words.iter().flat_map(|word| word.to_le_bytes()).collect()).unwrap();
+    let element = |matrix: usize, row: usize, column: usize| match 8 * matrix + row {
+        31 => 0,
+        row => u32::from(words[8 * row + column]),
+    };
+    let got = |i: usize| {
+        let (matrix, lane) = (i / 32 % 4, i % 32);
+        let (line, pair) = (lane / 4, lane % 4 * 2);
+        match i / 128 {
+            0 => element(matrix, line, pair) | element(matrix, line, pair + 1) << 16,
+            _ => element(matrix, pair, line) | element(matrix, pair + 1, line) << 16,
+        }
+    };
+    let expected: Vec<u32> = (0..256).map(got).collect();
+    for order in ORDERS {
+        assert_eq!(
+            host.run(&program, std::slice::from_ref(&given), order).unwrap()[0],
+            Data::from_u32(&expected)
+        );
+    }
+}
+
+#[test]
 fn bits_are_moved_as_the_device_moves_them() {
     let Some(host) = host() else { return };
     let mut program = Program::new("bit tour");

@@ -48,3 +48,19 @@ extern "C" __global__ void reads_undefined(float *y) {
 extern "C" __global__ void never_ends(float *y, int n) {
   for (unsigned i = 0; i < 10u; i += (unsigned)n) y[0] += 1.0f;
 }
+// Waits for all groups of copies but the newest, and has one only.
+extern "C" __global__ void reads_before_waiting(const float *x, float *y) {
+  alignas(16) __shared__ float tile[4];
+  copy_16(tile, x, true);
+  copy_commit();
+  copy_wait<1>();
+  y[0] = tile[0];
+}
+extern "C" __global__ void copies_off_alignment(const float *x, float *y) {
+  alignas(16) __shared__ float tile[8];
+  copy_16(tile + 1, x, true);
+  copy_commit();
+  copy_wait<0>();
+  y[0] = tile[1];
+}
+extern "C" __global__ void copies_elsewhere(const float *x, float *y) { copy_16(y, x, true); }

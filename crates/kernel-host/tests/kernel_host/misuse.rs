@@ -169,6 +169,23 @@ fn launches_that_no_device_takes() {
 }
 
 #[test]
+fn asynchronous_copies_that_are_not_waited_for_or_go_astray() {
+    let Some(host) = host() else { return };
+    let copying = |kernel: &str| {
+        let mut program = Program::new(kernel);
+        let x = program.input(Element::F32, 4);
+        let y = program.output(Element::F32, 4);
+        once(&mut program, kernel, 1, 0, vec![Arg::Buffer(x), Arg::Buffer(y)]);
+        program
+    };
+    let x = [Data::from_f64(Element::F32, &[1.0; 4])];
+    let got = host.run(&copying("reads_before_waiting"), &x, crate::proof::ORDERS[0]).unwrap();
+    assert!(got[0].to_f64()[0].is_nan());
+    finds(&copying("copies_off_alignment"), &x, &["an address that is no multiple of 16"]);
+    finds(&copying("copies_elsewhere"), &x, &["an address outside shared memory"]);
+}
+
+#[test]
 fn kernels_that_never_end() {
     let Some(host) = host() else { return };
     let program = writing("never_ends", 1, 0, 1, &[Arg::I32(0)]);

@@ -38,7 +38,8 @@ fn survives(host: &Host, mutant: &Mutant) -> Option<String> {
     };
     let host = host.hasty().limited_to(20).with_text(mutant.source, changed);
     let cases = named(mutant.cases);
-    let failure = cases.iter().find_map(|case| run(&host, case, &[Order::Forward, Order::Reverse]).err());
+    let fails = |case: &Case| run(&host, case, &case.job().unwrap(), &[Order::Forward, Order::Reverse]).err();
+    let failure = cases.iter().find_map(fails);
     match failure {
         Some(message) if message.contains("does not compile") => told(message),
         // Seen with `--nocapture`.

@@ -98,6 +98,20 @@ extern "C" __global__ void warp_tour(unsigned *out) {
   if (lane >= 8) out[64 + lane] = __shfl_down_sync(0xffffff00u, (unsigned)lane, 1) + (__any_sync(0xffffff00u, lane == 9) ? 100u : 0u);
 }
 
+// Copies four 8×8 matrices into shared memory, the last row as zeros, and loads them as they lie and transposed.
+extern "C" __global__ void matrix_tour(const f16 *x, unsigned *out) {
+  alignas(16) __shared__ f16 tile[4 * 64];
+  const int lane = threadIdx.x;
+  copy_16(tile + 8 * lane, x + 8 * lane, lane != 31);
+  copy_commit();
+  copy_wait<0>();
+  __syncwarp();
+  unsigned got[8];
+  load_matrices(got[0], got[1], got[2], got[3], tile + 8 * lane);
+  load_matrices_transposed(got[4], got[5], got[6], got[7], tile + 8 * lane);
+  for (int i = 0; i < 8; ++i) out[32 * i + lane] = got[i];
+}
+
 // Functions of one word that the device has in hardware.
 extern "C" __global__ void bit_tour(unsigned *out) {
   out[0] = __umulhi(0xd2511f53u, 0xfffffff1u);

@@ -22,6 +22,7 @@ pub(crate) static SOUND: Source = Source {
         "widen_f16",
         "gather",
         "warp_tour",
+        "matrix_tour",
         "bit_tour",
     ],
     stack_limit: 0,
@@ -47,6 +48,9 @@ pub(crate) static MISUSE: Source = Source {
         "misaligned",
         "reads_undefined",
         "never_ends",
+        "reads_before_waiting",
+        "copies_off_alignment",
+        "copies_elsewhere",
     ],
     stack_limit: 0,
 };
