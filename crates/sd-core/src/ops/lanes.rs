@@ -84,8 +84,8 @@ macro_rules! block_sums {
                     let at = start + chain * LANES;
                     let $head = <$V as $crate::ops::simd::Vector<$T>>::load($head, at);
                     $(let $name = <$V as $crate::ops::simd::Vector<$T>>::load($name, at);)*
-                    fs[chain] = fs[chain] + $f;
-                    gs[chain] = gs[chain] + $g;
+                    fs[chain] += $f;
+                    gs[chain] += $g;
                 }
                 start += STRIDE;
             }
@@ -94,8 +94,8 @@ macro_rules! block_sums {
             while start < len {
                 let $head = <$V as $crate::ops::simd::Vector<$T>>::load($head, start);
                 $(let $name = <$V as $crate::ops::simd::Vector<$T>>::load($name, start);)*
-                f = f + ($f).keep(len - start);
-                g = g + ($g).keep(len - start);
+                f += ($f).keep(len - start);
+                g += ($g).keep(len - start);
                 start += LANES;
             }
             (f.total(), g.total())
@@ -105,8 +105,8 @@ macro_rules! block_sums {
                 for lane in 0..STRIDE {
                     let $head = <$V as $crate::ops::simd::Vector<$T>>::load($head, start + lane);
                     $(let $name = <$V as $crate::ops::simd::Vector<$T>>::load($name, start + lane);)*
-                    fs[lane] = fs[lane] + $f;
-                    gs[lane] = gs[lane] + $g;
+                    fs[lane] += $f;
+                    gs[lane] += $g;
                 }
                 start += STRIDE;
             }
@@ -116,8 +116,8 @@ macro_rules! block_sums {
                 let $head = <$V as $crate::ops::simd::Vector<$T>>::load($head, index);
                 $(let $name = <$V as $crate::ops::simd::Vector<$T>>::load($name, index);)*
                 let lane = (index - start) % LANES;
-                fs[lane] = fs[lane] + $f;
-                gs[lane] = gs[lane] + $g;
+                fs[lane] += $f;
+                gs[lane] += $g;
             }
             let join = $crate::ops::lanes::join_lanes::<$T, $V>;
             (join(&mut fs), join(&mut gs))
@@ -148,7 +148,8 @@ pub(crate) fn join_lanes<T: Real, V: Vector<T>>(lanes: &mut [V; STRIDE]) -> T {
     let mut half = LANES / 2;
     while half > 0 {
         for lane in 0..half {
-            lanes[lane] = lanes[lane] + lanes[lane + half];
+            let upper = lanes[lane + half];
+            lanes[lane] += upper;
         }
         half /= 2;
     }

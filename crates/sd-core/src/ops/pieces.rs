@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
-/// Elements below which waking another thread costs more than it saves.
-const ALONE: usize = 1 << 15;
+/// Elements up to which waking another thread costs more than it saves: it takes as long as some 10⁵ elements of a norm. Tests have
+/// a lower one, so that what they hold for several threads is done by several.
+const ALONE: usize = if cfg!(test) { 1 << 12 } else { 1 << 17 };
 
 /// Whether `elements` of work are done on the calling thread. With one thread there is nobody to hand work to, and the hand-over
 /// itself would cost a switch.

@@ -9,7 +9,7 @@
 #[cfg(target_arch = "x86_64")]
 mod zmm;
 
-use std::ops::{Add, Div, Mul, Neg, Sub};
+use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 use std::sync::OnceLock;
 
 use super::Math;
@@ -18,7 +18,13 @@ pub(crate) use zmm::Zmm;
 
 /// One or more elements on which a kernel computes at once.
 pub(crate) trait Vector<T>:
-    Math + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self>
+    Math
+    + Add<Output = Self>
+    + AddAssign
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
 {
     /// How many.
     const LANES: usize;

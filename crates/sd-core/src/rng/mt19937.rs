@@ -133,7 +133,7 @@ impl TorchCpu {
         };
         let mut values: Vec<T> = (0..n).map(|_| uniform(self)).collect();
         values.chunks_exact_mut(GROUP).for_each(turn);
-        if n % GROUP != 0 {
+        if !n.is_multiple_of(GROUP) {
             let last = &mut values[n - GROUP..];
             last.iter_mut().for_each(|value| *value = uniform(self));
             turn(last);
@@ -176,10 +176,10 @@ fn cephes_log(x: f32) -> f32 {
         -1.666_805_7e-1,
         2.000_071_4e-1,
         -2.499_999_4e-1,
-        3.333_333_1e-1,
+        3.333_333e-1,
     ];
     // ln 2 in two parts.
-    const LN2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const LN2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
     let mut exponent = (x.to_bits() >> 23) as i32 - 126;
     let mantissa = f32::from_bits(x.to_bits() & 0x007f_ffff | 0x3f00_0000);
     let mut r = mantissa - 1.0;

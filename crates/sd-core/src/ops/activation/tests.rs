@@ -96,7 +96,7 @@ fn any_layout_gives_the_bits_of_the_contiguous_one() {
 fn every_thread_count_gives_the_same_bits() {
     let x = normal(7, &[5, 70, 222]).to_dtype(DType::F32).unwrap();
     for activation in ALL {
-        check_threads(&[x.clone()], |i| activation.apply(&i[0]));
+        check_threads(std::slice::from_ref(&x), |i| activation.apply(&i[0]));
     }
     check_threads(&[x], |i| geglu(&i[0]));
 }
@@ -105,7 +105,7 @@ fn every_thread_count_gives_the_same_bits() {
 fn single_precision_is_near_double() {
     let x = (normal(8, &[40, 333]) * 3.0).unwrap();
     for activation in ALL {
-        check_single(&[x.clone()], 3e-7, |i| activation.apply(&i[0]));
+        check_single(std::slice::from_ref(&x), 3e-7, |i| activation.apply(&i[0]));
     }
     check_single(&[(normal(9, &[40, 200]) * 3.0).unwrap()], 3e-7, |i| geglu(&i[0]));
 }

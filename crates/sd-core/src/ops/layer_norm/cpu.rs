@@ -4,7 +4,7 @@
 use super::Statistics;
 use crate::ops::Real;
 use crate::ops::buffer::written;
-use crate::ops::lanes::{block_sums, map, update};
+use crate::ops::lanes::{block_sums, map};
 use crate::ops::moments::{BLOCK, moments};
 use crate::ops::pieces::{each_pair, rows_for};
 use crate::ops::simd::{Vector, vectorised};
@@ -116,9 +116,15 @@ fn backward_row<T: Real, V: Vector<T>>(
     let q = V::splat(T::from_f64(-rstd * rstd * rstd * with_x / count));
     let r = V::splat(T::from_f64(-rstd * plain / count));
     let rstd = V::splat(T::from_f64(rstd));
-    map!(T, V, dx, [x: x, dy: dy, gamma: gamma], (gamma * dy).fused(rstd, (x - centre).fused(q, r)));
-    update!(T, V, sum, dgamma, [x: x, dy: dy], dy.fused((x - centre) * rstd, sum));
-    update!(T, V, sum, dbeta, [dy: dy], sum + dy);
+    // One loop for all three: the row and its gradient are loaded once.
+    let mut start = 0;
+    while start < dx.len() {
+        let (x, dy, gamma) = (V::load(x, start) - centre, V::load(dy, start), V::load(gamma, start));
+        (gamma * dy).fused(rstd, x.fused(q, r)).store(dx, start);
+        dy.fused(x * rstd, V::load(dgamma, start)).store(dgamma, start);
+        (V::load(dbeta, start) + dy).store(dbeta, start);
+        start += V::LANES;
+    }
 }
 
 #[inline(always)]

@@ -100,7 +100,7 @@ fn any_layout_gives_the_bits_of_the_contiguous_one() {
 #[test]
 fn every_thread_count_gives_the_same_bits() {
     let x = normal(5, &[2, 9, 50, 51]).to_dtype(DType::F32).unwrap();
-    check_threads(&[x.clone()], |i| bilinear(&i[0], 77, 90, true));
+    check_threads(std::slice::from_ref(&x), |i| bilinear(&i[0], 77, 90, true));
     check_threads(&[x], |i| bilinear(&i[0], 20, 30, false));
 }
 

@@ -1,7 +1,7 @@
 //! Sixteen `f32` in one AVX-512 register.
 
 use std::arch::x86_64::*;
-use std::ops::{Add, Div, Mul, Neg, Sub};
+use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
 use super::Vector;
 use crate::ops::Math;
@@ -36,6 +36,13 @@ operator!(Add, add, _mm512_add_ps);
 operator!(Sub, sub, _mm512_sub_ps);
 operator!(Mul, mul, _mm512_mul_ps);
 operator!(Div, div, _mm512_div_ps);
+
+impl AddAssign for Zmm {
+    #[inline(always)]
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
 
 impl Neg for Zmm {
     type Output = Self;
