@@ -55,7 +55,10 @@ fn gradient_traps(text: &str) -> Vec<usize> {
     let mut lines = imports_of(text, "candle_nn", &NO_GRADIENT);
     lines.extend(lines_where(text, |line| {
         let line = code(line);
+        // Ours have the names of PyTorch's too, and gradients.
+        let ours = line.contains("sd_core::ops::") || line.contains("crate::ops::");
         let qualified = line.contains("ops::")
+            && !ours
             && NO_GRADIENT[..11].iter().any(|name| has_word(line, &format!("ops::{name}")));
         qualified
             || has_word(line, "softmax_last_dim")
