@@ -104,7 +104,7 @@ struct Product<float, tile_m> {
   }
 
   __device__ __forceinline__ void multiply_km_kn(const float *a, int a_stride, const float *b, int b_stride) {
-#pragma unroll 2
+#pragma unroll 1
     for (int k = 0; k < depth; k++) {
       float left[rows], right[columns];
 #pragma unroll
@@ -122,7 +122,7 @@ struct Product<float, tile_m> {
   }
 
   __device__ __forceinline__ void multiply_mk_nk(const float *a, const float *b, int stride, int half) {
-#pragma unroll 4
+#pragma unroll 1
     for (int k = half * (depth / 2); k < (half + 1) * (depth / 2); k++) {
       float left[rows], right[columns];
 #pragma unroll
@@ -180,53 +180,68 @@ static __device__ __forceinline__ void gemm(T *y, float *parts, const T *x, cons
   const unsigned pixels = s.out_height * s.out_width, total = s.batch * pixels;
   const unsigned first_column = blockIdx.x * tile_n;
   const int first_row = blockIdx.y * tile_m;
-  const i64 plane = (i64)s.height * s.width;
+  // The elements of one image are counted in 32 bits: an address is then one multiply-add.
+  const unsigned plane = s.height * s.width;
 
-  // This thread brings pixels 2·pair and 2·pair+1 of channels lane_row, lane_row+4, … of every step.
+  // This thread brings pixels 2·pair and 2·pair+1 of channels lane_row, lane_row+4, … of every step. A pixel beyond the last
+  // reads what the last one reads, one outside the image what its corner holds; `keep` puts zero in its place.
   const int pair = threadIdx.x & 63, lane_row = threadIdx.x >> 6;
-  const Pixel<T> pixel[2] = {pixel_of(x, s, transposed, first_column + 2 * pair),
-                             pixel_of(x, s, transposed, first_column + 2 * pair + 1)};
-  int at[2];
+  const unsigned column = first_column + 2 * pair;
+  const Pixel<T> pixel[2] = {pixel_of(x, s, transposed, min(column, total - 1)),
+                             pixel_of(x, s, transposed, min(column + 1, total - 1))};
+  const T *base[2];
+  bool inside[2];
+
+  // And weights of filters a_column … of channels a_row, a_row + a_rows, ….
+  constexpr int a_rows = block_threads / (tile_m / chunk);
+  const int a_row = threadIdx.x / (tile_m / chunk), a_column = threadIdx.x % (tile_m / chunk) * chunk;
+  const bool a_exists = first_row + a_column < packed_stride;
 
   const int chunks = (s.channels + depth - 1) / depth;
   const i64 steps = (i64)taps * chunks;
   const int begin = (int)(steps * blockIdx.z / gridDim.z), end = (int)(steps * (blockIdx.z + 1) / gridDim.z);
   int tap = begin / chunks, channel = (begin - tap * chunks) * depth;
   Pair<T> ahead[depth / 4];
+  T zero;
+  from_float(0.0f, zero);
 
   auto enter_tap = [&]() {
 #pragma unroll
     for (int e = 0; e < 2; e++) {
-      const bool exists = first_column + 2 * pair + e < total;
-      at[e] = exists ? source(s, transposed, pixel[e].h, pixel[e].k, tap) : -1;
+      const int at = source(s, transposed, pixel[e].h, pixel[e].k, tap);
+      inside[e] = at >= 0 && column + e < total;
+      base[e] = pixel[e].image + (at >= 0 ? at : 0);
     }
   };
   auto fetch = [&](int stage) {
-    T zero;
-    from_float(0.0f, zero);
-    const T *low = pixel[0].image + (channel + lane_row) * plane + at[0];
-    const T *high = pixel[1].image + (channel + lane_row) * plane + at[1];
+    const unsigned offset = (channel + lane_row) * plane;
+    if (channel + depth <= s.channels) {
 #pragma unroll
-    for (int i = 0; i < depth / 4; i++) {
-      const bool exists = 4 * i < s.channels - channel - lane_row;
-      ahead[i].low = exists && at[0] >= 0 ? *low : zero;
-      ahead[i].high = exists && at[1] >= 0 ? *high : zero;
-      low += 4 * plane, high += 4 * plane;
+      for (int i = 0; i < depth / 4; i++) {
+        ahead[i].low = base[0][offset + 4 * i * plane];
+        ahead[i].high = base[1][offset + 4 * i * plane];
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < depth / 4; i++) {
+        const bool exists = 4 * i < s.channels - channel - lane_row;
+        ahead[i].low = exists ? base[0][offset + 4 * i * plane] : zero;
+        ahead[i].high = exists ? base[1][offset + 4 * i * plane] : zero;
+      }
     }
+    const T *const from = packed + ((i64)tap * s.channels + channel + a_row) * packed_stride + first_row + a_column;
 #pragma unroll
-    for (int i = 0; i < depth * tile_m / chunk / block_threads; i++) {
-      const int at_chunk = i * block_threads + threadIdx.x;
-      const int row = at_chunk / (tile_m / chunk), column = at_chunk % (tile_m / chunk) * chunk;
-      const bool inside = channel + row < s.channels && first_row + column < packed_stride;
-      const i64 from = ((i64)tap * s.channels + channel + row) * packed_stride + first_row + column;
-      copy_16(&a[stage][row * a_stride + column], packed + (inside ? from : 0), inside);
+    for (int i = 0; i < depth / a_rows; i++) {
+      const bool exists = a_exists && i * a_rows < s.channels - channel - a_row;
+      copy_16(&a[stage][(a_row + i * a_rows) * a_stride + a_column], from + (i64)i * a_rows * packed_stride, exists);
     }
     copy_commit();
   };
   auto keep = [&](int stage) {
 #pragma unroll
     for (int i = 0; i < depth / 4; i++) {
-      *(Pair<T> *)&b[stage][(lane_row + 4 * i) * b_stride + 2 * pair] = ahead[i];
+      const Pair<T> both = {inside[0] ? ahead[i].low : zero, inside[1] ? ahead[i].high : zero};
+      *(Pair<T> *)&b[stage][(lane_row + 4 * i) * b_stride + 2 * pair] = both;
     }
   };
 
@@ -256,13 +271,13 @@ static __device__ __forceinline__ void gemm(T *y, float *parts, const T *x, cons
   const i64 part = (i64)blockIdx.z * s.filters * total;
 #pragma unroll
   for (int j = 0; j < Tile::columns; j += 2) {
-    const unsigned column = first_column + Tile::column(j);
-    if (column >= total) continue;
-    const unsigned image = column / pixels, inside = column - image * pixels;
+    const unsigned at = first_column + Tile::column(j);
+    if (at >= total) continue;
+    const unsigned image = at / pixels, in_image = at - image * pixels;
     // The neighbour is the next pixel of the image, or the first of the next image.
-    const i64 first = (i64)image * s.filters * pixels + inside;
-    const i64 second = first + (inside + 1 < pixels ? 1 : 1 + (i64)(s.filters - 1) * pixels);
-    const bool both = column + 1 < total;
+    const i64 first = (i64)image * s.filters * pixels + in_image;
+    const i64 second = first + (in_image + 1 < pixels ? 1 : 1 + (i64)(s.filters - 1) * pixels);
+    const bool both = at + 1 < total;
 #pragma unroll
     for (int i = 0; i < Tile::rows; i++) {
       const int row = first_row + Tile::row(i);
