@@ -103,12 +103,12 @@ unsafe fn pack_left(from: &[f32], columns: usize, factor: f32, to: *mut f32) {
 #[inline]
 fn exp2(x: __m512) -> __m512 {
     const COEFFICIENTS: [f32; 6] =
-        [0.001_340_042_8, 0.009_618_057, 0.055_503_27, 0.240_226_51, 0.693_147_2, 1.0];
+        [0.001_340_042_8, 0.009_618_057, 0.055_503_27, 0.240_226_5, std::f32::consts::LN_2, 1.0];
     // Below −126 − 24 the result is 0 all the same, and −∞ minus itself is avoided. In this order a NaN stays one.
     let x = _mm512_max_ps(_mm512_set1_ps(-200.0), x);
     let whole = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
     let rest = _mm512_sub_ps(x, whole);
-    let mut power = _mm512_set1_ps(0.000_154_614_45);
+    let mut power = _mm512_set1_ps(0.000_154_614_44);
     for coefficient in COEFFICIENTS {
         power = _mm512_fmadd_ps(power, rest, _mm512_set1_ps(coefficient));
     }
