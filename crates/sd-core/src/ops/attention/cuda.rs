@@ -324,3 +324,23 @@ fn int(value: usize) -> Arg {
 fn long(value: usize) -> Arg {
     Arg::I64(i64::try_from(value).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_or_a_length_beyond_the_tiles_is_refused() {
+        let small = Shape { heads: 2, queries: 3, keys: 4, size: 160, scale: 0.1, causal: false };
+        for element in [Element::F32, Element::Bf16] {
+            assert!(forward(&small, element).is_ok() && backward(&small, element).is_ok());
+            for size in [0, 161] {
+                let Err(error) = forward(&Shape { size, ..small }, element) else {
+                    panic!("{size} is accepted")
+                };
+                assert!(error.to_string().contains("expected 1 to 160"), "{error}");
+            }
+            assert!(forward(&Shape { keys: 1 << 31, ..small }, element).is_err());
+        }
+    }
+}

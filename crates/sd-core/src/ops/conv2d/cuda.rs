@@ -160,11 +160,14 @@ pub fn bias_grad(g: &Geometry, element: Element) -> Result<Program> {
     Ok(program)
 }
 
-/// The kernels count pixels and offsets inside a plane in 32 bits, and grids have limits.
+/// The kernels count pixels, and the elements of an image, in 32 bits, and grids have limits.
 fn check(g: &Geometry) -> Result<()> {
     let counts = [
         g.batch * g.pixels(),
         g.batch * g.h * g.w,
+        // Elements of one image.
+        g.c_in * g.h * g.w,
+        g.c_out * g.pixels(),
         (g.h + g.w + g.out_h() + g.out_w()) * g.stride + 2 * g.padding,
         // Steps of the product over taps and channels.
         g.taps().max(g.c_out * g.kh * g.kw),
@@ -172,7 +175,7 @@ fn check(g: &Geometry) -> Result<()> {
     let limit = 0x7fff_ffff - 2 * TILE_N;
     if counts.into_iter().any(|count| count > limit) || g.kh * g.kw > 65535 || g.c_in.max(g.c_out) > 1 << 20 {
         bail!(
-            "conv2d on CUDA: {g:?} is too large; expected fewer than 2³¹ pixels, 2¹⁶ taps and 2²⁰ channels"
+            "conv2d on CUDA: {g:?} is too large; expected fewer than 2³¹ pixels in all and elements an image, 2¹⁶ taps and 2²⁰ channels"
         );
     }
     Ok(())
@@ -374,4 +377,24 @@ fn long(value: usize) -> Arg {
 
 fn grid(x: usize, y: usize, z: usize) -> [u32; 3] {
     [x, y, z].map(|blocks| u32::try_from(blocks).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernels_cannot_count_is_refused() {
+        let small = Geometry { batch: 1, c_in: 3, h: 8, w: 8, c_out: 5, kh: 3, kw: 3, stride: 1, padding: 1 };
+        let image = Geometry { c_in: 1 << 16, h: 1 << 8, w: 1 << 8, ..small };
+        let pixels = Geometry { batch: 1 << 27, h: 4, w: 4, ..small };
+        let channels = Geometry { c_out: (1 << 20) + 1, ..small };
+        for element in [Element::F32, Element::F16] {
+            assert!(forward(&small, true, element).is_ok());
+            for large in [image, pixels, channels] {
+                let Err(error) = forward(&large, true, element) else { panic!("{large:?} is accepted") };
+                assert!(error.to_string().contains("too large; expected fewer than 2³¹ pixels"), "{error}");
+            }
+        }
+    }
 }
