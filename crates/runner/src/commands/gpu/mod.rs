@@ -4,6 +4,7 @@
 mod job;
 mod ledger;
 #[cfg(any(test, feature = "cuda"))]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code, reason = "without a GPU only the calendar is tested"))]
 mod provenance;
 #[cfg(feature = "cuda")]
 mod roofs;
