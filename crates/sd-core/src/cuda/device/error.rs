@@ -88,10 +88,11 @@ impl DeviceError {
     /// The driver's refusal while `what` was being done.
     pub(super) fn driver(what: impl Into<String>) -> impl FnOnce(DriverError) -> Self {
         move |error| {
-            let text = |found: Result<&std::ffi::CStr, DriverError>| {
-                found.map_or_else(|_| "unknown".to_owned(), |text| text.to_string_lossy().into_owned())
+            // The driver's words cannot be had where there is no driver.
+            let said = match error.error_string() {
+                Ok(words) => format!("{} ({:?})", words.to_string_lossy(), error.0),
+                Err(_) => format!("{:?}", error.0),
             };
-            let said = format!("{} ({})", text(error.error_string()), text(error.error_name()));
             Self::Driver { doing: Doing { program: String::new(), what: what.into() }, code: error.0, said }
         }
     }
