@@ -105,11 +105,15 @@ pub(super) fn backward<T: Real>(
             let range = piece * rows * group..piece * rows * group + dx.len();
             backward_groups(dx, &x[range.clone()], &dy[range], affine, dims, saved, piece * rows, sums);
         });
+        let mut totals = vec![[0.0; 2]; dims.channels];
+        for image in sums.chunks(dims.channels) {
+            totals.iter_mut().zip(image).for_each(|(total, sum)| {
+                *total = [total[0] + sum[0], total[1] + sum[1]];
+            });
+        }
         let (dgamma, dbeta) = parameters.split_at_mut(dims.channels);
-        for (c, (dgamma, dbeta)) in dgamma.iter_mut().zip(dbeta).enumerate() {
-            let over_batch =
-                |which: usize| sums.iter().skip(c).step_by(dims.channels).map(|sum| sum[which]).sum();
-            (*dgamma, *dbeta) = (T::from_f64(over_batch(0)), T::from_f64(over_batch(1)));
+        for ((dgamma, dbeta), total) in dgamma.iter_mut().zip(dbeta).zip(totals) {
+            (*dgamma, *dbeta) = (T::from_f64(total[0]), T::from_f64(total[1]));
         }
     };
     // SAFETY: dx, dγ and dβ make up the buffer. The pieces cover dx and `backward_groups` stores every element of its piece
