@@ -57,7 +57,9 @@ fn peak<T>(body: impl FnOnce() -> T) -> (usize, T) {
 }
 
 fn check(name: &str, shapes: &[&[usize]], function: impl Fn(&[Tensor]) -> Result<Tensor>) {
-    let ones = |shape: &&[usize]| Var::from_tensor(&Tensor::ones(*shape, DType::F32, &Device::Cpu).unwrap()).unwrap();
+    let ones = |shape: &&[usize]| {
+        Var::from_tensor(&Tensor::ones(*shape, DType::F32, &Device::Cpu).unwrap()).unwrap()
+    };
     let vars: Vec<Var> = shapes.iter().map(ones).collect();
     let leaves: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
     let (forward, y) = peak(|| function(&leaves).unwrap());
@@ -80,10 +82,14 @@ fn the_largest_cases_hold_little_beside_operands_and_results() {
     ];
     for [b, i, o, s, k, stride] in convolutions {
         let name = format!("conv2d ({b},{i},{s},{s}) to {o}, kernel {k}, stride {stride}");
-        check(&name, &[&[b, i, s, s], &[o, i, k, k], &[o]], |x| conv2d(&x[0], &x[1], Some(&x[2]), stride, k / 2));
+        check(&name, &[&[b, i, s, s], &[o, i, k, k], &[o]], |x| {
+            conv2d(&x[0], &x[1], Some(&x[2]), stride, k / 2)
+        });
     }
     for [b, h, q, k, d] in [[2, 8, 4096, 4096, 40], [2, 8, 1024, 1024, 80]] {
         let name = format!("attention ({b},{h},{q},{d}), {k} keys");
-        check(&name, &[&[b, h, q, d], &[b, h, k, d], &[b, h, k, d]], |x| attention(&x[0], &x[1], &x[2], 0.1, false));
+        check(&name, &[&[b, h, q, d], &[b, h, k, d], &[b, h, k, d]], |x| {
+            attention(&x[0], &x[1], &x[2], 0.1, false)
+        });
     }
 }

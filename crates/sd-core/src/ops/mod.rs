@@ -19,15 +19,15 @@ mod math;
 pub(crate) mod matmul;
 mod moments;
 mod pieces;
-mod simd;
 pub mod resize;
-pub mod softmax;
-#[cfg(target_arch = "x86_64")]
-pub(crate) mod tile;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod scratch;
+mod simd;
+pub mod softmax;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod tile;
 pub mod upsample;
 
 use std::borrow::Cow;

@@ -35,7 +35,8 @@ impl Block {
     fn layout(length: usize) -> Layout {
         let bytes = length.max(1) * size_of::<f32>();
         // Sizes come from tensors that were allocated before: they are below isize::MAX.
-        Layout::from_size_align(bytes, ALIGNMENT).unwrap_or_else(|_| panic!("{bytes} bytes of working memory"))
+        Layout::from_size_align(bytes, ALIGNMENT)
+            .unwrap_or_else(|_| panic!("{bytes} bytes of working memory"))
     }
 }
 

@@ -5,7 +5,8 @@
 //! registers over the whole depth: 14 × 2 of the 32 vector registers, the rest holds B and one broadcast.
 
 use std::arch::x86_64::{
-    __m512, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    __m512, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_storeu_ps,
 };
 
 /// Lanes of a vector register.
@@ -138,7 +139,10 @@ unsafe fn finish(c: *mut f32, sum: __m512, accumulate: bool) {
 }
 
 /// `length` cut into the fewest pieces of at most `most`, as equal as can be: the first ones are one longer.
-pub(crate) fn even_pieces(length: usize, most: usize) -> impl Iterator<Item = std::ops::Range<usize>> + Clone {
+pub(crate) fn even_pieces(
+    length: usize,
+    most: usize,
+) -> impl Iterator<Item = std::ops::Range<usize>> + Clone {
     let pieces = length.div_ceil(most).max(1);
     (0..pieces).map(move |i| i * length / pieces..(i + 1) * length / pieces)
 }

@@ -230,7 +230,14 @@ unsafe fn forward_block(dims: &Dims, first: usize, q: &[f32], keys: &Keys, y: &m
                     scale_row(sums.start(), out, query, shrink);
                 }
                 let values = ((keys.values.start().cast_const(), keys.panels), start);
-                by_panels(rows, Rows::Of128, visible, logits.start(), values, ((sums.start(), out), tile.start));
+                by_panels(
+                    rows,
+                    Rows::Of128,
+                    visible,
+                    logits.start(),
+                    values,
+                    ((sums.start(), out), tile.start),
+                );
             }
         }
         for (query, running) in running.iter().enumerate() {
@@ -462,14 +469,22 @@ impl Block {
 /// # Safety
 /// AVX-512F.
 #[target_feature(enable = "avx512f")]
-unsafe fn backward_block(dims: &Dims, head: &Head, queries: Range<usize>, saved: &Saved<'_, f32>, dq: &mut [f32]) {
+unsafe fn backward_block(
+    dims: &Dims,
+    head: &Head,
+    queries: Range<usize>,
+    saved: &Saved<'_, f32>,
+    dq: &mut [f32],
+) {
     let view = View { keys: dims.keys, causal: dims.causal };
     let block = Block::new(dims, saved);
     for start in (0..view.of(queries.end - 1)).step_by(KEYS) {
         let width = (dims.keys - start).min(KEYS);
         for tile in &block.tiles {
             // SAFETY: as here; the keys from `start` are in the packed operands.
-            unsafe { probabilities(dims, head, &block, saved.lse, tile.clone(), queries.start, start, width) };
+            unsafe {
+                probabilities(dims, head, &block, saved.lse, tile.clone(), queries.start, start, width)
+            };
         }
         // SAFETY: as above.
         unsafe { sums(dims, head, &block, start, width) };
@@ -485,7 +500,10 @@ unsafe fn backward_block(dims: &Dims, head: &Head, queries: Range<usize>, saved:
 /// # Safety
 /// AVX-512F; `start + width` keys are packed.
 #[target_feature(enable = "avx512f")]
-#[expect(clippy::too_many_arguments, reason = "one place calls it, and a struct would name each of them twice")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one place calls it, and a struct would name each of them twice"
+)]
 unsafe fn probabilities(
     dims: &Dims,
     head: &Head,
@@ -502,7 +520,8 @@ unsafe fn probabilities(
     // SAFETY: rows of the block's buffers, keys of the head's.
     unsafe {
         let (p, ds) = (block.p.start().add(tile.start * KEYS), block.ds.start().add(tile.start * KEYS));
-        let (q, dy) = (block.q_left.start().add(tile.start * size), block.dy_left.start().add(tile.start * size));
+        let (q, dy) =
+            (block.q_left.start().add(tile.start * size), block.dy_left.start().add(tile.start * size));
         products(rows, size, q, head.keys_turned.start().add(start * size), p, width);
         products(rows, size, dy, head.values_turned.start().add(start * size), ds, width);
         for (row, query) in tile.enumerate() {

@@ -59,7 +59,13 @@ pub(super) fn forward<T: Real>(dims: &Dims, q: &[T], k: &[T], v: &[T]) -> (Vec<T
             let mut p = logits(dims, &q[rows.start * dims.head..rows.end * dims.head], k);
             normalise(dims, rows.clone(), &mut p, &mut lse[rows.clone()]);
             let p = View::new(&p, rows.len(), dims.keys);
-            product(&mut y[rows.start * dims.head..], dims.head, p, View::new(v, dims.keys, dims.head), false);
+            product(
+                &mut y[rows.start * dims.head..],
+                dims.head,
+                p,
+                View::new(v, dims.keys, dims.head),
+                false,
+            );
         }
     });
     (y, lse)

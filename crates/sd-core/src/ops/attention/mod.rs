@@ -38,14 +38,21 @@ impl Dims {
     fn new(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, causal: bool) -> Result<Self> {
         check_operands("attention", &[("q", q), ("k", k), ("v", v)])?;
         let (&[b, h, queries, d], &[kb, kh, keys, kd]) = (q.dims(), k.dims()) else {
-            bail!("attention: expected q (B,H,Tq,D) and k (B,H,Tk,D), found {:?} and {:?}", q.dims(), k.dims());
+            bail!(
+                "attention: expected q (B,H,Tq,D) and k (B,H,Tk,D), found {:?} and {:?}",
+                q.dims(),
+                k.dims()
+            );
         };
         if (b, h, d) != (kb, kh, kd) || k.dims() != v.dims() {
             let (q, k, v) = (q.dims(), k.dims(), v.dims());
             bail!("attention: q {q:?} needs k and v ({b},{h},Tk,{d}), found {k:?} and {v:?}");
         }
         if !scale.is_finite() {
-            bail!("attention: scale {scale}; expected a finite number, usually 1/√D = {}", (d as f64).powf(-0.5));
+            bail!(
+                "attention: scale {scale}; expected a finite number, usually 1/√D = {}",
+                (d as f64).powf(-0.5)
+            );
         }
         Ok(Self { heads: b * h, queries, keys, head: d, scale, causal })
     }
@@ -63,12 +70,16 @@ impl Dims {
 /// Where ranks, sizes, dtypes or devices do not fit, a tensor is empty, or `scale` is not finite.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64, causal: bool) -> Result<Tensor> {
     let dims = Dims::new(q, k, v, scale, causal)?;
-    q.apply_op3(k, v, Attention {
+    q.apply_op3(
+        k,
+        v,
+        Attention {
             dims,
             lse: OnceLock::new(),
             #[cfg(feature = "cuda")]
             kept: crate::cuda::glue::Kept::default(),
-        })
+        },
+    )
 }
 
 /// The map p (B, H, Tq, Tk).
@@ -113,7 +124,8 @@ pub fn attention_with_map(
 /// (Tq, Tk): 0 where a query sees a key, −∞ elsewhere.
 fn hidden(dims: &Dims, dtype: DType) -> Result<Tensor> {
     let value = |query: usize, key: usize| if key <= query { 0.0f32 } else { f32::NEG_INFINITY };
-    let values = (0..dims.queries).flat_map(|query| (0..dims.keys).map(move |key| value(query, key))).collect();
+    let values =
+        (0..dims.queries).flat_map(|query| (0..dims.keys).map(move |key| value(query, key))).collect();
     Tensor::from_vec(values, (dims.queries, dims.keys), &candle_core::Device::Cpu)?.to_dtype(dtype)
 }
 
@@ -194,7 +206,9 @@ impl Attention {
             with_elements(k, |k: &[T]| {
                 with_elements(v, |v: &[T]| {
                     with_elements(y, |y: &[T]| {
-                        with_elements(dy, |dy: &[T]| backward(&self.dims, &cpu::Saved { q, k, v, y, dy, lse }))
+                        with_elements(dy, |dy: &[T]| {
+                            backward(&self.dims, &cpu::Saved { q, k, v, y, dy, lse })
+                        })
                     })
                 })
             })

@@ -34,7 +34,8 @@ struct Case {
 
 impl Case {
     fn new((b, h, queries, keys, d, causal): (usize, usize, usize, usize, usize, bool)) -> Self {
-        let (q, k, v) = (normal(1, &[b, h, queries, d]), normal(2, &[b, h, keys, d]), normal(3, &[b, h, keys, d]));
+        let (q, k, v) =
+            (normal(1, &[b, h, queries, d]), normal(2, &[b, h, keys, d]), normal(3, &[b, h, keys, d]));
         Self { q, k, v, dy: normal(4, &[b, h, queries, d]), scale: 1.5 / (d as f64).sqrt(), causal }
     }
 
@@ -44,7 +45,8 @@ impl Case {
 
     /// y, dq, dk, dv in a dtype.
     fn passes(&self, dtype: DType) -> [Tensor; 4] {
-        let [q, k, v] = [&self.q, &self.k, &self.v].map(|x| Var::from_tensor(&x.to_dtype(dtype).unwrap()).unwrap());
+        let [q, k, v] =
+            [&self.q, &self.k, &self.v].map(|x| Var::from_tensor(&x.to_dtype(dtype).unwrap()).unwrap());
         let y = attention(&q, &k, &v, self.scale, self.causal).unwrap();
         let loss = (&y * self.dy.to_dtype(dtype).unwrap()).unwrap().sum_all().unwrap();
         let gradients = loss.backward().unwrap();
@@ -114,7 +116,9 @@ fn both_paths_agree_and_the_tap_may_change_the_map() {
             Ok(map)
         });
         assert!(distance(&through.unwrap(), &fused) <= 1e-12);
-        assert!(distance(&sums.unwrap(), &Tensor::ones((2, 2, 9), DType::F64, &Device::Cpu).unwrap()) <= 1e-12);
+        assert!(
+            distance(&sums.unwrap(), &Tensor::ones((2, 2, 9), DType::F64, &Device::Cpu).unwrap()) <= 1e-12
+        );
         let nothing = attention_with_map(&q, &k, &v, scale, causal, &mut |map| map.zeros_like()).unwrap();
         assert_eq!(distance(&nothing, &q.zeros_like().unwrap()), 0.0);
     }
@@ -146,16 +150,20 @@ fn every_thread_count_gives_the_same_bits() {
 fn large_logits_do_not_overflow_and_nan_does_not_hide() {
     let case = Case::new((1, 1, 40, 70, 16, false));
     let single = |x: &Tensor, factor: f64| (x * factor).unwrap().to_dtype(DType::F32).unwrap();
-    let sharp = attention(&single(&case.q, 300.0), &single(&case.k, 300.0), &single(&case.v, 1.0), 1.0, false).unwrap();
+    let sharp =
+        attention(&single(&case.q, 300.0), &single(&case.k, 300.0), &single(&case.v, 1.0), 1.0, false)
+            .unwrap();
     assert!(flat(&sharp.to_dtype(DType::F64).unwrap()).iter().all(|y| y.is_finite()));
-    let nan = attention(&single(&case.q, f64::NAN), &single(&case.k, 1.0), &single(&case.v, 1.0), 1.0, false).unwrap();
+    let nan = attention(&single(&case.q, f64::NAN), &single(&case.k, 1.0), &single(&case.v, 1.0), 1.0, false)
+        .unwrap();
     assert!(flat(&nan.to_dtype(DType::F64).unwrap()).iter().all(|y| y.is_nan()));
 }
 
 #[test]
 fn what_does_not_fit_is_refused_by_name() {
     let (q, k) = (normal(0, &[1, 2, 3, 4]), normal(0, &[1, 2, 5, 4]));
-    let message = |q: &Tensor, k: &Tensor, v: &Tensor, scale| attention(q, k, v, scale, false).unwrap_err().to_string();
+    let message =
+        |q: &Tensor, k: &Tensor, v: &Tensor, scale| attention(q, k, v, scale, false).unwrap_err().to_string();
     assert!(message(&q, &normal(0, &[1, 3, 5, 4]), &k, 1.0).contains("needs k and v (1,2,Tk,4)"));
     assert!(message(&q, &k, &normal(0, &[1, 2, 6, 4]), 1.0).contains("[1, 2, 6, 4]"));
     assert!(message(&normal(0, &[2, 3, 4]), &k, &k, 1.0).contains("(B,H,Tq,D)"));
@@ -164,6 +172,7 @@ fn what_does_not_fit_is_refused_by_name() {
     assert!(message(&q, &single, &single, 1.0).contains("one dtype"));
     let empty = Tensor::zeros((1, 2, 0, 4), DType::F64, &Device::Cpu).unwrap();
     assert!(message(&q, &empty, &empty, 1.0).contains("no element"));
-    let tap = attention_with_map(&q, &k, &k, 1.0, false, &mut |map| map.narrow(3, 0, 2)).unwrap_err().to_string();
+    let tap =
+        attention_with_map(&q, &k, &k, 1.0, false, &mut |map| map.narrow(3, 0, 2)).unwrap_err().to_string();
     assert!(tap.contains("the tap"), "{tap}");
 }

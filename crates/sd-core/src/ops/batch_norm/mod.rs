@@ -159,8 +159,7 @@ impl CustomOp3 for Normalise {
         _y: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [dx, dgamma, dbeta] =
-            with_real!("batch_norm", x.dtype(), T => self.backward::<T>(x, gamma, dy)?);
+        let [dx, dgamma, dbeta] = with_real!("batch_norm", x.dtype(), T => self.backward::<T>(x, gamma, dy)?);
         let wanted = |of: &Tensor, gradient| of.track_op().then_some(gradient);
         Ok((wanted(x, dx), wanted(gamma, dgamma), wanted(beta, dbeta)))
     }

@@ -93,7 +93,9 @@ pub(super) fn input_grad_f32(g: &Geometry, dy: &[f32], w: &[f32]) -> Vec<f32> {
     if let Some(spec) = winograd::Spec::new(g).and_then(|spec| spec.of_input_grad()) {
         let kernels = winograd::Kernels::backward(g, w);
         // SAFETY: every output of every tile is stored.
-        return unsafe { written(g.batch * g.x_len(), |dx| winograd::convolve(&spec, dy, kernels, None, dx)) };
+        return unsafe {
+            written(g.batch * g.x_len(), |dx| winograd::convolve(&spec, dy, kernels, None, dx))
+        };
     }
     input_grad(g, dy, w)
 }

@@ -56,7 +56,11 @@ impl Geometry {
         }
         let geometry = Self { batch, c_in, h, w: width, c_out, kh, kw, stride, padding };
         let (n, o, i, j) = geometry.y_shape();
-        if [n, o, i, j].iter().try_fold(1i32, |all, side| all.checked_mul(i32::try_from(*side).ok()?)).is_none() {
+        if [n, o, i, j]
+            .iter()
+            .try_fold(1i32, |all, side| all.checked_mul(i32::try_from(*side).ok()?))
+            .is_none()
+        {
             bail!("conv2d: x {x:?} and w {w:?} give y {:?}, more than 2³¹ − 1 elements", [n, o, i, j]);
         }
         Ok(geometry)
@@ -98,7 +102,13 @@ impl Geometry {
 ///
 /// # Errors
 /// Where ranks, channels, dtypes or devices do not fit, a tensor is empty or too large, or the kernel exceeds the padded image.
-pub fn conv2d(x: &Tensor, w: &Tensor, bias: Option<&Tensor>, stride: usize, padding: usize) -> Result<Tensor> {
+pub fn conv2d(
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    stride: usize,
+    padding: usize,
+) -> Result<Tensor> {
     check_operands("conv2d", &[("x", x), ("w", w)])?;
     let geometry = Geometry::new(x.dims(), w.dims(), stride, padding)?;
     let Some(bias) = bias else { return x.apply_op2(w, Forward(geometry)) };

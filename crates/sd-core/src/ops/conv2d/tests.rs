@@ -132,7 +132,10 @@ fn single_precision_stays_near_the_direct_sum_in_double() {
             let error = distance(ours, exact) / scale;
             // Rounding grows as the root of the number of terms.
             let terms = [9 * c, 9 * o, dy.elem_count() / o, dy.elem_count() / o][which] as f64;
-            assert!(error <= 1.5e-5 + 1e-7 * terms.sqrt(), "case {case:?}, tensor {which}: {error:e} of the root mean square");
+            assert!(
+                error <= 1.5e-5 + 1e-7 * terms.sqrt(),
+                "case {case:?}, tensor {which}: {error:e} of the root mean square"
+            );
         }
     }
 }
@@ -140,11 +143,16 @@ fn single_precision_stays_near_the_direct_sum_in_double() {
 /// An image of constants is the case where an edge that reads past the border, or a patch that is not zero, shows at once.
 #[test]
 fn borders_are_zero() {
-    let (x, w) = (Tensor::ones((3, 16, 9, 6), DType::F32, &Device::Cpu).unwrap(), Tensor::ones((16, 16, 3, 3), DType::F32, &Device::Cpu).unwrap());
+    let (x, w) = (
+        Tensor::ones((3, 16, 9, 6), DType::F32, &Device::Cpu).unwrap(),
+        Tensor::ones((16, 16, 3, 3), DType::F32, &Device::Cpu).unwrap(),
+    );
     let y = conv2d(&x, &w, None, 1, 1).unwrap();
     let taps = |i: usize, size: usize| if i == 0 || i == size - 1 { 2.0f64 } else { 3.0 };
-    let expected: Vec<f64> = (0..9).flat_map(|i| (0..6).map(move |j| 16.0 * taps(i, 9) * taps(j, 6))).collect();
-    let expected = Tensor::from_vec(expected, (1, 1, 9, 6), &Device::Cpu).unwrap().broadcast_as((3, 16, 9, 6)).unwrap();
+    let expected: Vec<f64> =
+        (0..9).flat_map(|i| (0..6).map(move |j| 16.0 * taps(i, 9) * taps(j, 6))).collect();
+    let expected =
+        Tensor::from_vec(expected, (1, 1, 9, 6), &Device::Cpu).unwrap().broadcast_as((3, 16, 9, 6)).unwrap();
     let error = distance(&y, &expected);
     assert!(error <= 1e-3, "{error:e}");
 }
@@ -195,6 +203,7 @@ fn what_does_not_fit_is_refused_by_name() {
     let bias = conv2d(&x, &normal(0, &[2, 3, 3, 3]), Some(&normal(0, &[3])), 1, 0).unwrap_err().to_string();
     assert!(bias.contains("a bias (2), found [3]"), "{bias}");
     // Views of one element: nothing of this size is allocated.
-    let huge = |shape: &[usize]| Tensor::zeros(1, DType::F64, &Device::Cpu).unwrap().broadcast_as(shape).unwrap();
+    let huge =
+        |shape: &[usize]| Tensor::zeros(1, DType::F64, &Device::Cpu).unwrap().broadcast_as(shape).unwrap();
     assert!(message(&huge(&[2, 1, 1 << 15, 1 << 15]), &huge(&[2, 1, 1, 1]), 1).contains("2³¹"));
 }

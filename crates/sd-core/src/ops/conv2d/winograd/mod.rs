@@ -50,8 +50,7 @@ impl Spec {
     /// The convolution that `g` asks for, where this machine can do it this way and it pays.
     pub(super) fn new(g: &Geometry) -> Option<Self> {
         let fits = (g.kh, g.kw, g.stride) == (3, 3, 1) && g.padding <= 2 && tile::available();
-        let spec =
-            Self { batch: g.batch, c_in: g.c_in, h: g.h, w: g.w, c_out: g.c_out, padding: g.padding };
+        let spec = Self { batch: g.batch, c_in: g.c_in, h: g.h, w: g.w, c_out: g.c_out, padding: g.padding };
         (fits && spec.pays()).then_some(spec)
     }
 

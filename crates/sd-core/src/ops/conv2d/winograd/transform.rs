@@ -36,9 +36,7 @@ type Six = [__m512; IN];
 #[inline]
 fn data_line(d: Six) -> Six {
     let c = |x: f32| _mm512_set1_ps(x);
-    let ends = |near, middle, far| {
-        _mm512_fmadd_ps(c(P * Q), near, _mm512_fnmadd_ps(c(P + Q), middle, far))
-    };
+    let ends = |near, middle, far| _mm512_fmadd_ps(c(P * Q), near, _mm512_fnmadd_ps(c(P + Q), middle, far));
     let (even_a, odd_a) = (_mm512_fnmadd_ps(c(Q), d[2], d[4]), _mm512_fnmadd_ps(c(Q), d[1], d[3]));
     let (even_b, odd_b) = (_mm512_fnmadd_ps(c(P), d[2], d[4]), _mm512_fnmadd_ps(c(P), d[1], d[3]));
     [
@@ -137,7 +135,13 @@ macro_rules! along_columns {
 /// # Safety
 /// AVX-512F; `window` may be read at `offsets[l] + 5·stride + 7` and below, `out` written as said.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn data(window: *const f32, offsets: &[u32; 16], stride: usize, out: *mut f32, step: usize) {
+pub(super) unsafe fn data(
+    window: *const f32,
+    offsets: &[u32; 16],
+    stride: usize,
+    out: *mut f32,
+    step: usize,
+) {
     let mut lines = [[_mm512_setzero_ps(); IN]; IN];
     for (row, line) in lines.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
@@ -154,7 +158,13 @@ pub(super) unsafe fn data(window: *const f32, offsets: &[u32; 16], stride: usize
 /// # Safety
 /// As for [`data`], with `offsets[l] + 3·stride + 3`.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn gradient(window: *const f32, offsets: &[u32; 16], stride: usize, out: *mut f32, step: usize) {
+pub(super) unsafe fn gradient(
+    window: *const f32,
+    offsets: &[u32; 16],
+    stride: usize,
+    out: *mut f32,
+    step: usize,
+) {
     let mut lines = [[_mm512_setzero_ps(); IN]; OUT];
     for (row, line) in lines.iter_mut().enumerate() {
         // SAFETY: the caller's promise.
@@ -227,7 +237,9 @@ pub(super) unsafe fn weight_gradient(u: *const f32, step: usize) -> [__m512; 9] 
         *line = weight_gradient_line(unsafe { six_points(u.add(row * IN * step), step) });
     }
     let mut taps = [_mm512_setzero_ps(); 9];
-    along_columns!(lines, 3, weight_gradient_line, |row: usize, column: usize, value| taps[3 * row + column] = value);
+    along_columns!(lines, 3, weight_gradient_line, |row: usize, column: usize, value| taps
+        [3 * row + column] =
+        value);
     taps
 }
 
@@ -250,7 +262,10 @@ unsafe fn six_columns(from: *const f32, offsets: &[u32; 16]) -> Six {
             *pair = _mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castpd256_pd512(low), high));
         }
     }
-    let [a, b] = [transpose_in_lanes([pairs[0], pairs[1], pairs[2], pairs[3]]), transpose_in_lanes([pairs[4], pairs[5], pairs[6], pairs[7]])];
+    let [a, b] = [
+        transpose_in_lanes([pairs[0], pairs[1], pairs[2], pairs[3]]),
+        transpose_in_lanes([pairs[4], pairs[5], pairs[6], pairs[7]]),
+    ];
     [
         _mm512_shuffle_f32x4::<0x88>(a[0], b[0]),
         _mm512_shuffle_f32x4::<0x88>(a[1], b[1]),

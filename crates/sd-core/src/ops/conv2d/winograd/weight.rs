@@ -177,8 +177,9 @@ unsafe fn add(spec: &Spec, outputs: Range<usize>, input: usize, products: *const
     for (row, output) in outputs.enumerate() {
         for half in 0..inputs.div_ceil(LANES) {
             // SAFETY: within the products.
-            let taps =
-                unsafe { transform::weight_gradient(products.add(row * PANEL + half * LANES), MAX_ROWS * PANEL) };
+            let taps = unsafe {
+                transform::weight_gradient(products.add(row * PANEL + half * LANES), MAX_ROWS * PANEL)
+            };
             for (lanes, tap) in lanes.iter_mut().zip(taps) {
                 // SAFETY: sixteen numbers into an array of sixteen.
                 unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), tap) };
