@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Takes `cargo xtask bench cpu` and PyTorch in turn and writes cpu_sittings.csv and cpu.csv beside this file.
+"""Takes `cargo xtask bench cpu` and PyTorch in turn and writes cpu_sittings.csv, cpu.csv and cpu.md beside this file.
 
     python3 -m venv peers && peers/bin/pip install torch==2.11.0
     cargo build --release --package runner
@@ -96,6 +96,29 @@ def join(_):
                 median(ratio(of, "candle_ms"), 2), median(against, 2), round(min(against), 2) if against else "",
                 len(of), of[0]["machine"],
             ])
+    page()
+
+
+def page(_=None):
+    """cpu.md: the table to read. A ratio below 1, where PyTorch is faster, is bold."""
+    rows = list(csv.DictReader(TABLE.open()))
+    threads = sorted({row["threads"] for row in rows}, key=int)
+    found = {(row["name"], row["threads"]): row for row in rows}
+    head = [f"{t} thread{'s' * (t != '1')}: ms | PyTorch / ours (lowest) | candle / ours" for t in threads]
+    lines = ["| case | " + " | ".join(head) + " |", "|---|" + "---:|" * (3 * len(threads))]
+    for name in dict.fromkeys(row["name"] for row in rows):
+        cells = [f"`{name}`"]
+        for t in threads:
+            row = found.get((name, t))
+            if row is None:
+                cells += ["", "", ""]
+                continue
+            against, lowest = row["pytorch_over_ours"], row["lowest_pytorch_over_ours"]
+            mark = "**" if against and float(against) < 1 else ""
+            cells += [row["ours_ms"], f"{mark}{against}{mark} ({lowest})" if against else "", row["candle_over_ours"]]
+        lines.append("| " + " | ".join(cells) + " |")
+    machines = "; ".join(sorted({row["machine"] for row in rows}))
+    (HERE / "cpu.md").write_text(f"# CPU, `f32`\n\n{machines}. How it was taken: [README.md](README.md).\n\n" + "\n".join(lines) + "\n")
 
 
 def main():
