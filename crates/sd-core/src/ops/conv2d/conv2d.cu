@@ -189,7 +189,7 @@ static __device__ __forceinline__ void gemm(T *y, float *parts, const T *x, cons
   const unsigned column = first_column + 2 * pair;
   const Pixel<T> pixel[2] = {pixel_of(x, s, transposed, min(column, total - 1)),
                              pixel_of(x, s, transposed, min(column + 1, total - 1))};
-  const T *base[2];
+  unsigned corner[2];
   bool inside[2];
 
   // And weights of filters a_column … of channels a_row, a_row + a_rows, ….
@@ -210,23 +210,23 @@ static __device__ __forceinline__ void gemm(T *y, float *parts, const T *x, cons
     for (int e = 0; e < 2; e++) {
       const int at = source(s, transposed, pixel[e].h, pixel[e].k, tap);
       inside[e] = at >= 0 && column + e < total;
-      base[e] = pixel[e].image + (at >= 0 ? at : 0);
+      corner[e] = at >= 0 ? at : 0;
     }
   };
   auto fetch = [&](int stage) {
-    const unsigned offset = (channel + lane_row) * plane;
+    const unsigned low = (channel + lane_row) * plane + corner[0], high = (channel + lane_row) * plane + corner[1];
     if (channel + depth <= s.channels) {
 #pragma unroll
       for (int i = 0; i < depth / 4; i++) {
-        ahead[i].low = base[0][offset + 4 * i * plane];
-        ahead[i].high = base[1][offset + 4 * i * plane];
+        ahead[i].low = pixel[0].image[low + 4 * i * plane];
+        ahead[i].high = pixel[1].image[high + 4 * i * plane];
       }
     } else {
 #pragma unroll
       for (int i = 0; i < depth / 4; i++) {
         const bool exists = 4 * i < s.channels - channel - lane_row;
-        ahead[i].low = exists ? base[0][offset + 4 * i * plane] : zero;
-        ahead[i].high = exists ? base[1][offset + 4 * i * plane] : zero;
+        ahead[i].low = exists ? pixel[0].image[low + 4 * i * plane] : zero;
+        ahead[i].high = exists ? pixel[1].image[high + 4 * i * plane] : zero;
       }
     }
     const T *const from = packed + ((i64)tap * s.channels + channel + a_row) * packed_stride + first_row + a_column;
