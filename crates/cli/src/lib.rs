@@ -30,7 +30,7 @@ pub mod exit {
 const EXAMPLES: &str = "\
 Examples:
   cargo xtask list                          what can be reproduced, and what each needs
-  cargo xtask reproduce diffgrad            about ten minutes on two cores, no download
+  cargo xtask reproduce diffgrad            a few minutes on two cores, no download
   cargo xtask claims diffgrad               the paper's claims, and what was found
   cargo xtask reproduce diffgrad --dry-run  the trials, their number, time and disk, without running any
 

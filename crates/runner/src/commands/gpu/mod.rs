@@ -145,6 +145,20 @@ mod tests {
         assert!(readme.contains(&format!("**{sum}**")), "crates/sd-core/README.md must say: {sum}");
     }
 
+    #[test]
+    fn the_page_of_the_ledger_has_a_right_line_for_every_kernel_file() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let entries = ledger::read(&root.join("results/gpu/ledger.csv")).unwrap();
+        let page = std::fs::read_to_string(root.join("results/gpu/README.md")).unwrap();
+        for source in sources() {
+            let line = page.lines().find(|line| line.starts_with(&format!("| `{}` |", source.path)));
+            let line =
+                line.unwrap_or_else(|| panic!("results/gpu/README.md has no line for {}", source.path));
+            let verdict = verdict(ledger::find(&entries, source.path, &digest(source)));
+            assert!(line.ends_with(&format!("| {verdict} |")), "it must say `{verdict}`: {line}");
+        }
+    }
+
     #[cfg(not(feature = "cuda"))]
     #[test]
     fn a_build_without_cuda_says_how_to_verify() {

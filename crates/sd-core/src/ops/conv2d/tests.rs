@@ -140,6 +140,25 @@ fn single_precision_stays_near_the_direct_sum_in_double() {
     }
 }
 
+/// The figures that the module's documentation states.
+#[test]
+fn winograd_rounds_little_more_than_the_direct_sum() {
+    let (x, w) = (normal(1, &[2, 64, 32, 32]), normal(2, &[64, 64, 3, 3]));
+    let g = Geometry::new(x.dims(), w.dims(), 1, 1).unwrap();
+    let single = |t: &Tensor| flat(t).into_iter().map(|value| value as f32).collect::<Vec<f32>>();
+    let (x, w) = (single(&x), single(&w));
+    let double = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<f64>>();
+    let exact = cpu::forward(&g, &double(&x), &double(&w), None);
+    let size = exact.iter().map(|y| y * y).sum::<f64>();
+    let error = |y: Vec<f32>| {
+        let gaps = y.iter().zip(&exact).map(|(y, exact)| (f64::from(*y) - exact).powi(2));
+        (gaps.sum::<f64>() / size).sqrt()
+    };
+    let (direct, fast) = (error(cpu::forward(&g, &x, &w, None)), error(cpu::forward_f32(&g, &x, &w, None)));
+    assert!(direct <= 4e-7, "direct {direct:e}");
+    assert!(fast <= 1e-6, "fast {fast:e}, direct {direct:e}");
+}
+
 /// An image of constants is the case where an edge that reads past the border, or a patch that is not zero, shows at once.
 #[test]
 fn borders_are_zero() {

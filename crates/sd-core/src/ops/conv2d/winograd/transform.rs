@@ -1,7 +1,7 @@
 //! The Winograd transforms F(4×4, 3×3) on sixteen tiles at once, one a lane.
 //!
 //! `y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A` (Lavin and Gray 2016, equation 8) with the points 0, ±a, ±b, ∞ for a = 5/8, b = 3/2. The textbook's
-//! points 0, ±1, ±2 lose three times as many digits: what is multiplied by high powers of 2 is later divided by them.
+//! points 0, ±1, ±2 have more than twice the rounding error: what is multiplied by high powers of 2 is later divided by them.
 //! With p = a², q = b² the matrices are, k_a = 1/(2p(p−q)) and k_b = 1/(2q(q−p)) moved from B to G:
 //!
 //! ```text
