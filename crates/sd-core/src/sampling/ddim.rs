@@ -8,7 +8,7 @@
 //! sample. *Undoing* ([`Ddim::undo`]) is exact: for a given answer a step is linear, `x' = A·x + B·m + σ·z`, so that
 //! `x = (x' − B·m − σ·z)/A`.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 use super::error::SamplingError;
 use super::rule::{Given, Rule};
@@ -135,7 +135,8 @@ impl Ddim {
         last_alpha_is_one: bool,
     ) -> std::result::Result<Self, SamplingError> {
         let train = schedule.train_steps();
-        let timesteps = within(whole(settings.spacing, train, steps, settings.steps_offset), settings, steps)?;
+        let timesteps =
+            within(whole(settings.spacing, train, steps, settings.steps_offset), settings, steps)?;
         let last = alpha_beyond(schedule, last_alpha_is_one);
         let levels = |t: i64| {
             let next = alpha_or(schedule, t - (train / steps) as i64, last);
@@ -186,6 +187,9 @@ impl Rule for Ddim {
         self.walk.clip.is_none().then(|| {
             let sigma = self.sigma(i);
             let (kept, turned) = self.walk.linear(i, sigma);
+            if kept.value() == 0.0 {
+                bail!("step {i} leaves nothing of the sample before it: it cannot be undone");
+            }
             let without_noise = given.with_noise(given.x.clone(), -sigma)?;
             div(&sub(&without_noise, &mul(given.output, turned)?)?, kept)
         })
@@ -205,7 +209,8 @@ impl Inverse {
         first_alpha_is_one: bool,
     ) -> std::result::Result<Self, SamplingError> {
         let train = schedule.train_steps();
-        let mut timesteps = within(whole(settings.spacing, train, steps, settings.steps_offset), settings, steps)?;
+        let mut timesteps =
+            within(whole(settings.spacing, train, steps, settings.steps_offset), settings, steps)?;
         timesteps.reverse();
         let first = alpha_beyond(schedule, first_alpha_is_one);
         let levels = |t: i64| {

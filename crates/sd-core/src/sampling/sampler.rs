@@ -234,7 +234,9 @@ impl Sampler {
             same("noise", noise, x)?;
         }
         match (self.rule.takes_noise(i), noise.is_some()) {
-            (true, false) => bail!("step {i} takes fresh noise and none was given (see Sampler::takes_noise)"),
+            (true, false) => {
+                bail!("step {i} takes fresh noise and none was given (see Sampler::takes_noise)")
+            }
             (false, true) => bail!("step {i} takes no noise and some was given (see Sampler::takes_noise)"),
             _ => Ok(()),
         }
