@@ -108,7 +108,7 @@ fn no_field_of_a_class_is_passed_over() {
                 ("solver_type", _) => json!("heun"),
                 ("final_sigmas_type", _) => json!("sigma_min"),
                 (_, Value::Bool(flag)) => json!(!flag),
-                (_, Value::Number(number)) if number.is_u64() => json!(number.as_u64().unwrap() / 2 + 1),
+                (_, Value::Number(number)) if number.is_u64() => json!(number.as_u64().unwrap() + 1),
                 (_, Value::Number(number)) => json!(number.as_f64().unwrap() / 2.0),
                 _ => json!("else"),
             };

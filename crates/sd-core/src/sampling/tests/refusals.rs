@@ -63,6 +63,7 @@ fn eta_for_samplers_without_one() {
     };
     let euler = Settings::stable_diffusion(Method::EulerAncestral);
     says(&refused(&euler, 0.5), &["eta 0.5", "only ddim"]);
+    says(&refused(&Settings::stable_diffusion_ddim(), 1.5), &["eta 1.5", "at most 1"]);
     for eta in [-0.1, f64::NAN, f64::INFINITY] {
         says(&refused(&Settings::stable_diffusion_ddim(), eta), &["eta", "at least 0"]);
     }
