@@ -258,6 +258,9 @@ fn sixteen_bit_latents_keep_their_dtype_and_are_rounded_once_a_step() {
             let size = wide.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
             let error = distance(&narrow.to_dtype(DType::F32).unwrap(), &wide) / f64::from(size);
             assert!(error <= unit, "{:?} {dtype:?}: {error:e}", settings.method);
+            let mut state = State::new();
+            let guided = sampler.guided_step(&mut state, [&output, &x], 1.5, 0, &x, noise.as_ref()).unwrap();
+            assert_eq!(guided.dtype(), dtype);
             assert_eq!(sampler.scale_model_input(&x, 0).unwrap().dtype(), dtype);
             assert_eq!(sampler.add_noise(&x, &output, 3).unwrap().dtype(), dtype);
         }
