@@ -264,7 +264,7 @@ mod tests {
             (one("U8", "[-1]", "[0,1]"), 1, &["line 1 column", "-1"]),
             (two("[2,6]"), 6, &["`y`", "begin at 4, where x ends", "an overlap"]),
             (two("[5,9]"), 9, &["`y`", "a gap"]),
-            (two("[0,4]").replace('y', "x"), 4, &["line 1 column", "`x` stands there twice"]),
+            (two("[0,4]").replace("\"y\"", "\"x\""), 4, &["line 1 column", "`x` stands there twice"]),
             ("{\"x\":".to_owned(), 0, &["header, line 1 column", "EOF"]),
             ("[]".to_owned(), 0, &["object of tensors"]),
         ];

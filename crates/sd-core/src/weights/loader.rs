@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
-use candle_core::{DType, Device, Result as TensorResult, Tensor};
+use candle_core::{DType, Device, Result as TensorResult, Tensor, Var};
 
 use super::error::listed;
 use super::{Rules, Weights, WeightsError};
+use crate::nn::{Init, Scope, Source};
 
 /// Names of a kind that a message lists.
 const LISTED: usize = 20;
@@ -144,8 +145,53 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// [`WeightsError::Misfit`] with all that is not so.
     pub fn finish(mut self) -> Result<(), WeightsError> {
-        let left = self.weights.names().filter(|name| !self.taken.contains(*name) && !self.rules.may_be_left(name));
-        self.misfit.unexpected = left.map(str::to_owned).collect();
+        let is_left = |name: &&str| !self.taken.contains(*name) && !self.rules.may_be_left(name);
+        self.misfit.unexpected = self.weights.names().filter(is_left).map(str::to_owned).collect();
+        self.verdict()
+    }
+
+    /// As [`Self::finish`] of a model that was not finished: what is left over says nothing then.
+    fn verdict(self) -> Result<(), WeightsError> {
         if self.misfit.is_fit() { Ok(()) } else { Err(WeightsError::Misfit(Box::new(self.misfit))) }
+    }
+}
+
+/// Frozen tensors: nothing is a `Var` but the buffers.
+impl Source for Loader<'_> {
+    fn parameter(&mut self, path: &str, shape: &[usize], _: Init) -> TensorResult<Tensor> {
+        self.take(path, shape)
+    }
+
+    fn buffer(&mut self, path: &str, shape: &[usize], _: f64) -> TensorResult<Var> {
+        Var::from_tensor(&self.take(path, shape)?)
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+}
+
+/// Builds a model out of `weights`, its tensors frozen.
+///
+/// # Errors
+/// [`WeightsError::Misfit`] with every missing, unexpected, mis-shaped and unreadable tensor; else why `build` failed.
+pub fn load<M>(
+    weights: &Weights,
+    dtype: DType,
+    device: &Device,
+    rules: &Rules,
+    build: impl FnOnce(&mut Scope<'_>) -> TensorResult<M>,
+) -> Result<M, WeightsError> {
+    let mut loader = Loader::new(weights, dtype, device).rules(rules);
+    match build(&mut Scope::of(&mut loader)) {
+        Ok(model) => loader.finish().map(|()| model),
+        Err(source) => {
+            loader.verdict()?;
+            Err(WeightsError::Tensor { path: weights.place().to_owned(), source })
+        }
     }
 }

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Result as TensorResult, Tensor, bail};
 
 pub use error::WeightsError;
-pub use loader::{Loader, Misfit, MisshapedTensor};
+pub use loader::{Loader, Misfit, MisshapedTensor, load};
 pub use rules::Rules;
 
 use file::Mapped;

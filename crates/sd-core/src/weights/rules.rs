@@ -26,11 +26,19 @@ impl Rules {
         old.iter().fold(Self::strict(), |rules, (new, old)| rules.alias(new, old)).pointwise()
     }
 
-    /// CLIP's encoders: with or without `text_model.` (`vision_model.`) before each name, with the positions that old versions
-    /// of transformers stored.
+    /// CLIP's text encoder: with or without `text_model.` before each name, also out of a file that holds the whole of CLIP, with
+    /// the positions that old versions of transformers stored.
     #[must_use]
-    pub fn clip() -> Self {
-        Self::strict().prefix("text_model").prefix("vision_model").ignorable("*.position_ids").ignorable("position_ids")
+    pub fn clip_text() -> Self {
+        let others = ["*position_ids", "vision_model.*", "visual_projection.*", "text_projection.*", "logit_scale"];
+        others.iter().fold(Self::strict().prefix("text_model"), |rules, other| rules.ignorable(other))
+    }
+
+    /// CLIP's image encoder, as [`Rules::clip_text`] with `vision_model.`.
+    #[must_use]
+    pub fn clip_vision() -> Self {
+        let others = ["*position_ids", "text_model.*", "text_projection.*", "visual_projection.*", "logit_scale"];
+        others.iter().fold(Self::strict().prefix("vision_model"), |rules, other| rules.ignorable(other))
     }
 
     /// Where the model says `new`, the checkpoint may say `old`: whole parts of a name (`to_out.0`, not `to_ou`).

@@ -194,11 +194,11 @@ impl Reading<'_> {
 
     /// Converts into `values`, slab by slab, each slab by all threads.
     fn fill<T: Send>(&self, mut values: Vec<T>, convert: fn(Stored, &[u8], &mut [T])) -> Vec<T> {
-        let width = self.stored.width();
+        let (stored, width) = (self.stored, self.stored.width());
         let slabs = self.bytes.chunks(SLAB).zip(values.chunks_mut(SLAB / width));
         for (index, (bytes, values)) in slabs.enumerate() {
             let pieces = bytes.par_chunks(PIECE * width).zip(values.par_chunks_mut(PIECE));
-            pieces.for_each(|(bytes, values)| convert(self.stored, bytes, values));
+            pieces.for_each(|(bytes, values)| convert(stored, bytes, values));
             (self.release)(index * SLAB, bytes.len());
         }
         values
