@@ -4,6 +4,7 @@
 //! `CustomOp`s with a tested backward. The engine knows no paper, no YAML and no experiment.
 
 pub mod cuda;
+pub mod models;
 pub mod nn;
 pub mod ops;
 pub mod rng;
