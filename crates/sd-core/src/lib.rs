@@ -8,3 +8,4 @@ pub mod models;
 pub mod nn;
 pub mod ops;
 pub mod rng;
+pub mod taps;

@@ -1,6 +1,6 @@
 //! Convolution, normalisation and linear layers with PyTorch's names and initial values.
 
-use candle_core::{DType, Result, Tensor, Var};
+use candle_core::{DType, Result, Tensor, Var, bail};
 
 use super::Scope;
 use crate::ops::activation::Activation;
@@ -13,8 +13,8 @@ use crate::ops::linear::linear;
 /// A convolution; `weight` (O, C, K, K) and `bias` (O), where there is one, start from U(±1/√(C·K²)), PyTorch's default since 1.0.
 #[derive(Clone, Debug)]
 pub struct Conv2d {
-    weight: Var,
-    bias: Option<Var>,
+    weight: Tensor,
+    bias: Option<Tensor>,
     stride: usize,
     padding: usize,
 }
@@ -57,7 +57,7 @@ impl Conv2d {
     /// # Errors
     /// Where `x` does not fit the weight.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        conv2d(x, &self.weight, self.bias.as_deref(), self.stride, self.padding)
+        conv2d(x, &self.weight, self.bias.as_ref(), self.stride, self.padding)
     }
 }
 
@@ -67,8 +67,8 @@ impl Conv2d {
 /// normalises with the biased one.
 #[derive(Clone, Debug)]
 pub struct BatchNorm2d {
-    weight: Var,
-    bias: Var,
+    weight: Tensor,
+    bias: Tensor,
     running_mean: Var,
     running_var: Var,
 }
@@ -126,8 +126,8 @@ fn set(var: &Var, values: Vec<f64>) -> Result<()> {
 /// `y = x · Wᵀ + b`; `weight` (O, I) and `bias` (O), where there is one, start from U(±1/√I), PyTorch's default.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    weight: Var,
-    bias: Option<Var>,
+    weight: Tensor,
+    bias: Option<Tensor>,
 }
 
 impl Linear {
@@ -163,15 +163,15 @@ impl Linear {
     /// # Errors
     /// Where `x` does not fit the weight.
     pub fn forward_with(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        linear(x, &self.weight, self.bias.as_deref(), activation)
+        linear(x, &self.weight, self.bias.as_ref(), activation)
     }
 }
 
 /// Group normalisation of (N, C, …): γ = 1, β = 0.
 #[derive(Clone, Debug)]
 pub struct GroupNorm {
-    weight: Var,
-    bias: Var,
+    weight: Tensor,
+    bias: Tensor,
     groups: usize,
     eps: f64,
 }
@@ -203,23 +203,22 @@ impl GroupNorm {
     }
 }
 
-/// Layer normalisation over the last axis: γ = 1, β = 0, ε = 1e-5.
+/// Layer normalisation over the last axis: γ = 1, β = 0.
 #[derive(Clone, Debug)]
 pub struct LayerNorm {
-    weight: Var,
-    bias: Var,
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
 }
 
 impl LayerNorm {
-    const EPS: f64 = 1e-5;
-
     /// A layer for rows of `size` elements.
     ///
     /// # Errors
     /// Where a tensor cannot be made.
-    pub fn new(scope: &mut Scope<'_>, size: usize) -> Result<Self> {
+    pub fn new(scope: &mut Scope<'_>, size: usize, eps: f64) -> Result<Self> {
         let (weight, bias) = affine(scope, size)?;
-        Ok(Self { weight, bias })
+        Ok(Self { weight, bias, eps })
     }
 
     /// y of [`layer_norm`].
@@ -227,11 +226,48 @@ impl LayerNorm {
     /// # Errors
     /// Where `x` does not fit the layer.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        layer_norm(x, &self.weight, &self.bias, Self::EPS)
+        layer_norm(x, &self.weight, &self.bias, self.eps)
+    }
+}
+
+/// A table of vectors: `weight` (entries, size), from N(0, 1), PyTorch's default.
+#[derive(Clone, Debug)]
+pub struct Embedding {
+    weight: Tensor,
+}
+
+impl Embedding {
+    /// A table of `entries` vectors of `size` elements.
+    ///
+    /// # Errors
+    /// Where the table cannot be made.
+    pub fn new(scope: &mut Scope<'_>, entries: usize, size: usize) -> Result<Self> {
+        Ok(Self { weight: scope.normal("weight", &[entries, size], 1.0)? })
+    }
+
+    /// The vectors (…, size) of `ids` (…), integers.
+    ///
+    /// # Errors
+    /// Where `ids` are no integers, or one of them is outside the table.
+    pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
+        let (entries, size) = self.weight.dims2()?;
+        let flat = ids.flatten_all()?.to_dtype(DType::I64)?;
+        if let Some(id) = flat.to_vec1::<i64>()?.into_iter().find(|id| !(0..entries as i64).contains(id)) {
+            bail!("embedding: id {id} is outside the table; expected 0 to {}", entries - 1);
+        }
+        let mut shape = ids.dims().to_vec();
+        shape.push(size);
+        self.weight.index_select(&flat, 0)?.reshape(shape)
+    }
+
+    /// The table (entries, size).
+    #[must_use]
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
     }
 }
 
 /// γ = 1 and β = 0 under PyTorch's names.
-fn affine(scope: &mut Scope<'_>, size: usize) -> Result<(Var, Var)> {
+fn affine(scope: &mut Scope<'_>, size: usize) -> Result<(Tensor, Tensor)> {
     Ok((scope.constant("weight", &[size], 1.0)?, scope.constant("bias", &[size], 0.0)?))
 }

@@ -2,8 +2,10 @@
 
 mod layers;
 mod parameters;
+mod scope;
 #[cfg(test)]
 mod tests;
 
-pub use layers::{BatchNorm2d, Conv2d, GroupNorm, LayerNorm, Linear};
-pub use parameters::{Parameters, Scope};
+pub use layers::{BatchNorm2d, Conv2d, Embedding, GroupNorm, LayerNorm, Linear};
+pub use parameters::Parameters;
+pub use scope::{Init, Scope, Source, Specification};

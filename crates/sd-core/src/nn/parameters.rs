@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var, bail};
 
+use super::{Init, Source};
 use crate::rng::Rng;
 
 /// The tensors of a model by name: parameters (stepped by an optimiser) and buffers (state that is not).
@@ -13,9 +14,16 @@ use crate::rng::Rng;
 pub struct Parameters {
     parameters: Vec<(String, Var)>,
     buffers: Vec<(String, Var)>,
+    start: Start,
 }
 
 impl Parameters {
+    /// What fresh tensors start from.
+    pub(super) fn start_from(&mut self, start: Start) -> &mut Self {
+        self.start = start;
+        self
+    }
+
     /// The parameters in the order in which the model made them.
     #[must_use]
     pub fn vars(&self) -> Vec<Var> {
@@ -73,72 +81,57 @@ fn fault(name: &str, var: &Var, given: Option<&Tensor>) -> Option<String> {
     }
 }
 
-/// Where a model under construction puts its tensors: a path, a seed for what is drawn, a dtype and a device.
-pub struct Scope<'a> {
-    parameters: &'a mut Parameters,
-    path: String,
-    seed: u64,
-    dtype: DType,
-    device: Device,
+/// How a model about to be trained starts.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    pub(super) seed: u64,
+    pub(super) dtype: DType,
+    pub(super) device: Device,
 }
 
-impl<'a> Scope<'a> {
-    /// The root of a model whose initial values are drawn from `seed`, each parameter from a stream named after it.
-    pub fn root(parameters: &'a mut Parameters, seed: u64, dtype: DType, device: &Device) -> Self {
-        Self { parameters, path: String::new(), seed, dtype, device: device.clone() }
+impl Default for Start {
+    fn default() -> Self {
+        Self { seed: 0, dtype: DType::F32, device: Device::Cpu }
     }
+}
 
-    /// The scope of the child module `name`.
-    pub fn child(&mut self, name: impl std::fmt::Display) -> Scope<'_> {
-        let path = self.join(&name.to_string());
-        Scope {
-            parameters: self.parameters,
-            path,
-            seed: self.seed,
-            dtype: self.dtype,
-            device: self.device.clone(),
-        }
-    }
-
-    /// A parameter drawn from U(−bound, bound).
-    ///
-    /// # Errors
-    /// Where the tensor cannot be made.
-    pub fn uniform(&mut self, name: &str, shape: &[usize], bound: f64) -> Result<Var> {
-        let path = self.join(name);
+impl Start {
+    /// Each parameter has a stream of its own, named after it.
+    fn draw(&self, path: &str, count: usize, init: Init) -> Vec<f64> {
         let mut rng = Rng::new(self.seed, &format!("init/{path}"), 0);
-        let values: Vec<f64> =
-            (0..shape.iter().product()).map(|_| (2.0 * rng.uniform() - 1.0) * bound).collect();
-        let var = self.var(values, shape)?;
-        self.parameters.parameters.push((path, var.clone()));
-        Ok(var)
-    }
-
-    /// A parameter of equal values.
-    ///
-    /// # Errors
-    /// Where the tensor cannot be made.
-    pub fn constant(&mut self, name: &str, shape: &[usize], value: f64) -> Result<Var> {
-        let var = self.var(vec![value; shape.iter().product()], shape)?;
-        self.parameters.parameters.push((self.join(name), var.clone()));
-        Ok(var)
-    }
-
-    /// A buffer of equal values: saved with the model, never stepped.
-    ///
-    /// # Errors
-    /// Where the tensor cannot be made.
-    pub fn buffer(&mut self, name: &str, shape: &[usize], value: f64) -> Result<Var> {
-        let var = self.var(vec![value; shape.iter().product()], shape)?;
-        self.parameters.buffers.push((self.join(name), var.clone()));
-        Ok(var)
+        let mut next = || match init {
+            Init::Uniform(bound) => (2.0 * rng.uniform() - 1.0) * bound,
+            Init::Normal(std) => rng.normal() * std,
+            Init::Constant(value) => value,
+        };
+        (0..count).map(|_| next()).collect()
     }
 
     fn var(&self, values: Vec<f64>, shape: &[usize]) -> Result<Var> {
         Var::from_tensor(&Tensor::from_vec(values, shape, &self.device)?.to_dtype(self.dtype)?)
     }
+}
 
-    fn join(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+/// Fresh, trainable tensors: the source of a model that is about to be trained.
+impl Source for Parameters {
+    fn parameter(&mut self, path: &str, shape: &[usize], init: Init) -> Result<Tensor> {
+        let values = self.start.draw(path, shape.iter().product(), init);
+        let var = self.start.var(values, shape)?;
+        self.parameters.push((path.to_owned(), var.clone()));
+        Ok(var.as_tensor().clone())
+    }
+
+    fn buffer(&mut self, path: &str, shape: &[usize], value: f64) -> Result<Var> {
+        let var = self.start.var(vec![value; shape.iter().product()], shape)?;
+        self.buffers.push((path.to_owned(), var.clone()));
+        Ok(var)
+    }
+
+    fn device(&self) -> &Device {
+        &self.start.device
+    }
+
+    fn dtype(&self) -> DType {
+        self.start.dtype
     }
 }

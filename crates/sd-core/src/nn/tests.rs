@@ -27,7 +27,7 @@ impl Mixed {
             norm1: GroupNorm::new(&mut scope.child("norm1"), 4, 8, 1e-5)?,
             conv1: Conv2d::new(&mut scope.child("conv1"), [8, 8], 3, 2, 1)?,
             norm2: BatchNorm2d::new(&mut scope.child("norm2"), 8)?,
-            norm3: LayerNorm::new(&mut scope.child("norm3"), 8)?,
+            norm3: LayerNorm::new(&mut scope.child("norm3"), 8, 1e-5)?,
             wide: Linear::new(&mut scope.child("wide"), 8, 24)?,
             narrow: Linear::new(&mut scope.child("narrow"), 12, 8)?,
             out: Linear::without_bias(&mut scope.child("out"), 8, 5)?,
