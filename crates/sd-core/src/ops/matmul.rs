@@ -29,6 +29,11 @@ impl<'a, T> View<'a, T> {
         }
     }
 
+    /// `count` rows from `first` on.
+    pub(crate) fn some_rows(self, first: usize, count: usize) -> Self {
+        Self { data: &self.data[first * self.row_stride..], rows: count, ..self }
+    }
+
     fn last(&self) -> usize {
         self.rows.saturating_sub(1) * self.row_stride + self.columns.saturating_sub(1) * self.column_stride
     }
