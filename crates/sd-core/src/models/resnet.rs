@@ -54,6 +54,11 @@ impl ResnetBlock2D {
         })
     }
 
+    /// The activations that a pass offers.
+    pub(crate) fn sites(&self) -> Vec<Site> {
+        vec![self.branch.clone(), self.stream.clone()]
+    }
+
     /// `x` (B, C, H, W), `time` = silu(time embedding) (B, E), where the block takes one.
     pub(crate) fn forward(&self, x: &Tensor, time: Option<&Tensor>, tap: &mut dyn Tap) -> Result<Tensor> {
         // Each activation is given up once the next one is there.

@@ -4,8 +4,6 @@
 //! band has about [`TILE`] output pixels and its im2col matrix (C·U·V × pixels) stays in cache. Groups run in parallel; the
 //! matrices of a large image are also made and multiplied by several threads, for there may be one image only.
 
-mod shared;
-
 use rayon::prelude::*;
 
 use super::Geometry;
@@ -25,7 +23,10 @@ const PIECES: usize = 8;
 /// Elements of the im2col matrix that one thread writes at a time, about.
 const PIECE: usize = 1 << 15;
 
-/// Rows of a product that one thread takes: a quarter of them, but enough to pay for packing the other operand again.
+/// Parts that the rows of a product are cut into where threads share it.
+const PARTS: usize = 4;
+
+/// Rows of a part that pay for packing the other operand again.
 const LEAST_ROWS: usize = 64;
 
 /// Whole rows of the output of a group of images.
@@ -148,10 +149,6 @@ fn plane_sum<T: Real>(values: &[T]) -> f64 {
 pub(super) fn forward<T: Real>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>) -> Vec<T> {
     let mut y = vec![T::zero(); g.batch * g.y_len()];
     let group = g.group();
-    if shared::pays(g) {
-        shared::forward(g, x, w, bias, &mut y);
-        return y;
-    }
     y.par_chunks_mut(group * g.y_len()).zip(x.par_chunks(group * g.x_len())).for_each_init(
         Scratch::new,
         |scratch, (y, x)| {
@@ -189,7 +186,7 @@ fn forward_band<T: Real>(g: &Geometry, band: Band, x: &[T], w: &[T], y: &mut [T]
         return shared_product(g, (y, g.pixels(), band.row * g.out_w()), weights, columns);
     }
     let outputs = &mut scratch.outputs[..g.c_out * pixels];
-    product(outputs, pixels, weights, columns, false);
+    shared_product(g, (outputs, pixels, 0), weights, columns);
     scatter(g, band, outputs, y);
 }
 
@@ -203,16 +200,16 @@ fn scatter<T: Real>(g: &Geometry, band: Band, outputs: &[T], y: &mut [T]) {
 
 /// `out[r, start..] = a[r]·b`, rows of `out` being `stride` apart, in parts of some rows where there are few groups to share the work.
 ///
-/// Narrow products, for which `gemm` cuts the depth by the number of rows, stay whole: a part has the bits it has in the whole.
+/// A part has the bits that it has in the whole.
 fn shared_product<T: Real>(
     g: &Geometry,
     (out, stride, start): (&mut [T], usize, usize),
     a: View<'_, T>,
     b: View<'_, T>,
 ) {
-    let rows = a.rows.div_ceil(4).max(LEAST_ROWS);
+    let rows = a.rows.div_ceil(PARTS).max(LEAST_ROWS);
     let groups = g.batch.div_ceil(g.group());
-    if a.rows <= rows || b.columns <= LEAST_ROWS || groups >= PIECES {
+    if a.rows <= rows || groups >= PIECES {
         return product(&mut out[start..], stride, a, b, false);
     }
     out.par_chunks_mut(rows * stride).enumerate().for_each(|(part, out)| {
@@ -296,10 +293,6 @@ fn gather<'a, T: Real>(g: &Geometry, band: Band, dy: &'a [T], buffer: &'a mut [T
 pub(super) fn input_grad<T: Real>(g: &Geometry, dy: &[T], w: &[T]) -> Vec<T> {
     let mut dx = vec![T::zero(); g.batch * g.x_len()];
     let group = g.group();
-    if shared::pays(g) {
-        shared::input_grad(g, dy, w, &mut dx);
-        return dx;
-    }
     dx.par_chunks_mut(group * g.x_len()).zip(dy.par_chunks(group * g.y_len())).for_each_init(
         Scratch::new,
         |scratch, (dx, dy)| {
