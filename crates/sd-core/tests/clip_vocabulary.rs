@@ -32,7 +32,9 @@ fn vocabulary() -> Option<PathBuf> {
 /// A folder with these of CLIP's files and no others.
 fn only(clip: &Path, names: &[&str]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    names.iter().for_each(|name| drop(fs::copy(clip.join(name), folder.path().join(name)).unwrap()));
+    for name in names {
+        fs::copy(clip.join(name), folder.path().join(name)).unwrap();
+    }
     folder
 }
 
