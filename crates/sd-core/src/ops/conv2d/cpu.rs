@@ -186,8 +186,6 @@ fn forward_band<T: Real>(g: &Geometry, band: Band, x: &[T], w: &[T], y: &mut [T]
 }
 
 /// `out[r, start..] = a[r]·b`, rows of `out` being `stride` apart, in parts of some rows where there are few groups to share the work.
-///
-/// Narrow products, for which `gemm` cuts the depth by the number of rows, stay whole: a part has the bits it has in the whole.
 fn shared_product<T: Real>(
     g: &Geometry,
     (out, stride, start): (&mut [T], usize, usize),
@@ -196,11 +194,11 @@ fn shared_product<T: Real>(
 ) {
     let rows = a.rows.div_ceil(4).max(LEAST_ROWS);
     let groups = g.batch.div_ceil(g.group());
-    if a.rows <= rows || b.columns <= LEAST_ROWS || groups >= PIECES {
+    if a.rows <= rows || groups >= PIECES {
         return product(&mut out[start..], stride, a, b, false);
     }
     out.par_chunks_mut(rows * stride).enumerate().for_each(|(part, out)| {
-        let a = a.some_rows(part * rows, out.len() / stride);
+        let a = a.slice_rows(part * rows, out.len() / stride);
         product(&mut out[start..], stride, a, b, false);
     });
 }
