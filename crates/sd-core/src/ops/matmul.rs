@@ -35,7 +35,7 @@ impl<'a, T> View<'a, T> {
     }
 
     /// `count` rows from `start` on.
-    pub(crate) fn slice_rows(self, start: usize, count: usize) -> Self {
+    fn slice_rows(self, start: usize, count: usize) -> Self {
         self.transposed().slice(start, count).transposed()
     }
 
