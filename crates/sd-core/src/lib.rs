@@ -10,3 +10,4 @@ pub mod ops;
 pub mod rng;
 pub mod sampling;
 pub mod taps;
+pub mod weights;
