@@ -8,5 +8,6 @@ pub mod models;
 pub mod nn;
 pub mod ops;
 pub mod rng;
+pub mod sampling;
 pub mod taps;
 pub mod weights;
