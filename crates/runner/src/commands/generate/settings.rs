@@ -1,0 +1,53 @@
+//! What a picture was made from, as it is kept in its file.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use candle_core::DType;
+use sd_core::pipeline::{Request, StableDiffusion};
+use sd_core::sampling;
+use serde_json::{Value, json};
+
+use super::machine;
+use crate::commands::model::Model;
+
+/// The settings that all pictures of a batch share.
+pub(super) struct Settings(Value);
+
+impl Settings {
+    pub(super) fn new(
+        model: &Model,
+        pipeline: &StableDiffusion,
+        request: &Request,
+        weights: &BTreeMap<String, String>,
+    ) -> Result<Self> {
+        let [height, width] = pipeline.size(request)?;
+        let sampler = pipeline.sampler(request)?;
+        Ok(Self(json!({
+            "prompt": request.prompts.first(),
+            "negative": request.negative,
+            "model": model.label,
+            "revision": model.revision,
+            "weights": weights,
+            "seed": request.seed,
+            "batch": request.prompts.len(),
+            "sampler": sampler.name(),
+            "steps": request.steps,
+            "eta": request.eta,
+            "guidance": request.guidance,
+            "width": width,
+            "height": height,
+            "inpainting": request.inpaint.is_some(),
+            "dtype": pipeline.dtype.as_str(),
+            "device": machine::name(&pipeline.device),
+            "difflab": env!("CARGO_PKG_VERSION"),
+        })))
+    }
+
+    /// Those of picture `index` of the batch, counted from 0.
+    pub(super) fn of_picture(&self, index: usize) -> Value {
+        let mut all = self.0.clone();
+        all["picture"] = json!(index + 1);
+        all
+    }
+}
