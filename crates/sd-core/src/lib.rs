@@ -9,3 +9,4 @@ pub mod nn;
 pub mod ops;
 pub mod rng;
 pub mod taps;
+pub mod weights;
