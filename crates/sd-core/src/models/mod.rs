@@ -9,3 +9,4 @@ mod resnet;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod unet;
+pub mod vae;
