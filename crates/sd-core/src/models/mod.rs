@@ -4,6 +4,7 @@
 //! nowhere ([`crate::nn::Specification`]), and run by a `forward` whose last argument is a [`crate::taps::Tap`].
 
 mod attention;
+pub mod clip;
 pub mod config;
 mod resnet;
 #[cfg(test)]
