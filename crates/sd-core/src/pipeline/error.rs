@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::models::clip::TokenizerError;
+use crate::models::clip::tokenizer::TokenizerError;
 use crate::models::config::ConfigError;
 use crate::sampling::SamplingError;
 use crate::weights::WeightsError;
@@ -13,6 +13,23 @@ pub enum PipelineError {
     /// Files of weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// A file that is not there.
+    #[error("{}: absent, or the component it belongs to; a diffusers folder has unet, vae, text_encoder, tokenizer and scheduler with \
+             their configurations, and model_index.json; found {found}; fetch or save the whole model", path.display())]
+    Absent {
+        /// The file.
+        path: PathBuf,
+        /// What the pipeline's folder holds.
+        found: String,
+    },
+    /// The operating system refused.
+    #[error("{}: cannot read it: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A component's configuration.
     #[error("{}: {source}", path.display())]
     Config {
@@ -27,6 +44,9 @@ pub enum PipelineError {
     /// A sampler that cannot be made.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
+    /// The scheduler's configuration does not allow the sampler.
+    #[error("scheduler: {0}")]
+    Scheduler(ConfigError),
     /// Components that do not belong together.
     #[error("{}: {what}: expected {expected}, found {found}; are the components of one model?", path.display())]
     Mismatch {

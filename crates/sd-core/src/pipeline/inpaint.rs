@@ -4,6 +4,7 @@ use candle_core::{DType, Result as TensorResult, Tensor, bail};
 
 use super::error::doing;
 use super::{Inpaint, Noise, PipelineError, Request, StableDiffusion};
+use crate::models::vae::DiagonalGaussian;
 use crate::taps::NoTap;
 
 /// What stands beside the latents of each row.
@@ -59,7 +60,8 @@ impl StableDiffusion {
         let masked = picture.broadcast_mul(&stays)?;
         let latents = self.vae.encode(&masked.to_dtype(self.dtype)?, &mut NoTap)?;
         let fresh = noise.draw(latents.mean.dims())?;
-        let latents = latents.to_dtype(fresh.dtype())?.sample(&fresh)?;
+        let [mean, logvar] = [&latents.mean, &latents.logvar].map(|tensor| tensor.to_dtype(fresh.dtype()));
+        let latents = DiagonalGaussian { mean: mean?, logvar: logvar? }.sample(&fresh)?;
         let latents = (latents * self.vae.config().scaling_factor)?;
         let mask = every(&mask.to_dtype(fresh.dtype())?, self.vae.config().scale())?;
         let rows = |tensor: &Tensor| tensor.repeat((batch / tensor.dims()[0], 1, 1, 1));

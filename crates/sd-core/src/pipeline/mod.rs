@@ -22,7 +22,7 @@
 mod error;
 mod inpaint;
 mod noise;
-mod open;
+mod folder;
 mod picture;
 mod request;
 mod run;
@@ -33,9 +33,12 @@ mod watch;
 use candle_core::{DType, Device, Tensor};
 
 pub use self::error::PipelineError;
+pub use self::folder::Folder;
+pub use self::inpaint::Extra;
 pub use self::noise::Noise;
 pub use self::picture::{from_pixels, pixels};
 pub use self::request::{Inpaint, Request};
+pub use self::run::Plan;
 pub use self::watch::{Step, Unwatched, Watch};
 use crate::models::clip::{TextModel, Tokenizer};
 use crate::models::unet::UNet2DConditionModel;

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 
 use super::PipelineError;
-use crate::sampling;
+use crate::sampling::SamplerKind;
 
 /// What diffusers asks of heights and widths, whatever the autoencoder's own factor.
 const MULTIPLE: usize = 8;
@@ -24,7 +24,7 @@ pub struct Request {
     /// g in `uncond + g·(cond − uncond)`; at 1 or below the prompt's half alone is computed.
     pub guidance: f64,
     /// The sampler; `None` is the one of the model's `scheduler_config.json`.
-    pub sampler: Option<sampling::Kind>,
+    pub sampler: Option<SamplerKind>,
     /// η of DDIM, the share of fresh noise in each step.
     pub eta: f64,
     /// Seed of all noise: PyTorch's CPU generator after `manual_seed(seed)`.

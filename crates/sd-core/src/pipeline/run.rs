@@ -8,8 +8,8 @@ use super::error::doing;
 use super::inpaint::Extra;
 use super::request::size;
 use super::{Noise, PipelineError, Pictures, Request, Step, StableDiffusion, Watch, pixels};
-use crate::models::clip::Prompt;
-use crate::sampling::{Sampler, State};
+use crate::models::clip::tokenizer::Prompt;
+use crate::sampling::{Precision, Sampler, State};
 use crate::taps::{NoTap, Tap};
 
 impl StableDiffusion {
@@ -43,8 +43,22 @@ impl StableDiffusion {
         size(request, [native, native], factor)
     }
 
+    /// The sampler that `request` means.
+    ///
+    /// # Errors
+    /// Where there is no such sampler for this model's configuration, or not with so many steps.
+    pub fn sampler(&self, request: &Request) -> Result<Sampler, PipelineError> {
+        let converted = match request.sampler {
+            Some(kind) if kind != self.scheduler.kind() => self.scheduler.convert(kind).and_then(|other| other.for_latents()),
+            _ => Ok(self.scheduler.clone()),
+        };
+        let config = converted.map_err(PipelineError::Scheduler)?;
+        let precision = Precision::of(self.latent_dtype());
+        Ok(Sampler::with_eta(config.settings(), request.steps, precision, request.eta)?)
+    }
+
     /// What latents and samplers compute in.
-    fn latent_dtype(&self) -> DType {
+    pub(super) fn latent_dtype(&self) -> DType {
         if self.dtype == DType::F64 { DType::F64 } else { DType::F32 }
     }
 
@@ -109,12 +123,10 @@ impl StableDiffusion {
         let mut state = State::new();
         let count = plan.sampler.timesteps().len();
         for (index, &timestep) in plan.sampler.timesteps().iter().enumerate() {
-            let mut step = |latents: &Tensor| {
-                let output = self.predict(plan, index, latents, watch.tap(index).unwrap_or(&mut NoTap))?;
-                let fresh = plan.sampler.takes_noise(index).then(|| noise.draw(latents.dims())).transpose()?;
-                plan.sampler.step(&mut state, index, &output, latents, fresh.as_ref())
-            };
-            latents = doing("denoising", step(&latents))?;
+            let mut nothing = NoTap;
+            let tap = watch.tap(index).unwrap_or(&mut nothing);
+            let stepped = self.step(plan, &mut state, index, &latents, noise, tap);
+            latents = doing("denoising", stepped)?;
             if !doing("denoising", is_finite(&latents))? {
                 return Err(self.not_finite(index, count, timestep));
             }
@@ -126,7 +138,27 @@ impl StableDiffusion {
         Ok(latents)
     }
 
-    /// The guided answer of the UNet at step `index`.
+    /// The latents after step `index`.
+    fn step(
+        &self,
+        plan: &Plan<'_>,
+        state: &mut State,
+        index: usize,
+        latents: &Tensor,
+        noise: &mut Noise,
+        tap: &mut dyn Tap,
+    ) -> TensorResult<Tensor> {
+        let output = self.predict(plan, index, latents, tap)?;
+        let fresh = plan.sampler.takes_noise(index).then(|| noise.draw(latents.dims())).transpose()?;
+        if !plan.request.is_guided() {
+            return plan.sampler.step(state, &output, index, latents, fresh.as_ref());
+        }
+        let batch = latents.dims()[0];
+        let halves = [&output.narrow(0, 0, batch)?, &output.narrow(0, batch, batch)?];
+        plan.sampler.guided_step(state, halves, plan.request.guidance, index, latents, fresh.as_ref())
+    }
+
+    /// The UNet's answer at step `index`: with guidance first the rows without the prompt, then those with it.
     fn predict(&self, plan: &Plan<'_>, index: usize, latents: &Tensor, tap: &mut dyn Tap) -> TensorResult<Tensor> {
         let input = plan.sampler.scale_model_input(latents, index)?;
         let input = match plan.request.is_guided() {
@@ -139,13 +171,7 @@ impl StableDiffusion {
         };
         let timestep = plan.sampler.timesteps()[index];
         let output = self.unet.forward(&input.to_dtype(self.dtype)?, &[timestep], plan.context, tap)?;
-        let output = output.to_dtype(latents.dtype())?;
-        if !plan.request.is_guided() {
-            return Ok(output);
-        }
-        let batch = latents.dims()[0];
-        let (without, with) = (output.narrow(0, 0, batch)?, output.narrow(0, batch, batch)?);
-        &without + ((with - &without)? * plan.request.guidance)?
+        output.to_dtype(latents.dtype())
     }
 
     fn not_finite(&self, step: usize, count: usize, timestep: f64) -> PipelineError {

@@ -3,13 +3,24 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use candle_core::DType;
 use sd_core::pipeline::{Request, StableDiffusion};
-use sd_core::sampling;
+use sd_core::sampling::SamplerKind;
 use serde_json::{Value, json};
 
-use super::machine;
+use crate::commands::machine;
 use crate::commands::model::Model;
+
+/// The sampler as the engine knows it.
+pub(super) fn kind(typed: cli::Sampler) -> SamplerKind {
+    match typed {
+        cli::Sampler::Ddim => SamplerKind::Ddim,
+        cli::Sampler::Ddpm => SamplerKind::Ddpm,
+        cli::Sampler::Pndm => SamplerKind::Pndm,
+        cli::Sampler::Euler => SamplerKind::Euler,
+        cli::Sampler::EulerAncestral => SamplerKind::EulerAncestral,
+        cli::Sampler::Dpm => SamplerKind::DpmSolver,
+    }
+}
 
 /// The settings that all pictures of a batch share.
 pub(super) struct Settings(Value);
@@ -22,7 +33,7 @@ impl Settings {
         weights: &BTreeMap<String, String>,
     ) -> Result<Self> {
         let [height, width] = pipeline.size(request)?;
-        let sampler = pipeline.sampler(request)?;
+        let sampler = request.sampler.unwrap_or(pipeline.scheduler.kind());
         Ok(Self(json!({
             "prompt": request.prompts.first(),
             "negative": request.negative,
@@ -49,5 +60,18 @@ impl Settings {
         let mut all = self.0.clone();
         all["picture"] = json!(index + 1);
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::ValueEnum as _;
+
+    #[test]
+    fn a_sampler_is_called_the_same_on_the_command_line_and_in_the_engine() {
+        for typed in cli::Sampler::value_variants() {
+            assert_eq!(typed.name(), kind(*typed).name());
+        }
     }
 }
