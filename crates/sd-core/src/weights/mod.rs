@@ -15,6 +15,8 @@
 mod error;
 mod file;
 mod find;
+mod folder;
+mod folder_writer;
 mod foreign;
 mod header;
 pub mod hub;
@@ -24,6 +26,8 @@ mod shards;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod whole;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,8 +35,11 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Result as TensorResult, Tensor, bail};
 
 pub use error::WeightsError;
+pub use folder::{Component, Folder, Pipeline};
+pub use folder_writer::FolderWriter;
 pub use loader::{Loader, Misfit, MisshapedTensor, load};
 pub use rules::Rules;
+pub use write::{Planned, write_streamed, write_tensors};
 
 use file::Mapped;
 use find::Found;

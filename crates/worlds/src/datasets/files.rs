@@ -1,9 +1,8 @@
 //! Which data sets are here, and whether their files are the right ones.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
+use sd_core::weights::hub::{self, FetchError};
 
 use super::{Hub, Manifest, manifest, manifests};
 use crate::DataError;
@@ -94,14 +93,10 @@ pub(crate) fn judge(manifest: &Manifest, sha256: &str) -> Verdict {
 /// # Errors
 /// Where the file cannot be read.
 pub fn sha256_of_file(path: &Path) -> Result<String, DataError> {
-    let mut file = std::fs::File::open(path).map_err(|source| DataError::io(path, "open it", source))?;
-    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer).map_err(|source| DataError::io(path, "read it", source))? {
-            0 => return Ok(crate::hex(&hash.finalize())),
-            count => hash.update(&buffer[..count]),
-        }
-    }
+    hub::sha256_of_file(path).map_err(|error| match error {
+        FetchError::Io { path, action, source } => DataError::Io { path, action, source },
+        other => DataError::io(path, "read it", std::io::Error::other(other)),
+    })
 }
 
 #[cfg(test)]
@@ -158,7 +153,7 @@ mod tests {
     #[test]
     fn a_damaged_file_in_the_cache_is_never_read() {
         let (root, _cache, hub) = empty();
-        let folder = snapshot(&hub, manifest("cifar10").unwrap()).join("plain_text");
+        let folder = snapshot(&hub, manifest("cifar10").unwrap()).unwrap().join("plain_text");
         fs::create_dir_all(&folder).unwrap();
         for split in ["train", "test"] {
             fs::write(folder.join(format!("{split}-00000-of-00001.parquet")), b"damaged").unwrap();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod arbitrary;
+mod folders;
 mod loading;
 mod reading;
 mod sharded;

@@ -1,10 +1,13 @@
-//! A server for one test: it gives the answers it was told, one per request, and keeps the requests.
+//! A server for one test: it gives the answers it was told, one per request, and keeps the requests. What is asked of the Hub's list
+//! of files is answered from a list of its own, where there is one.
+#![allow(dead_code)] // Not every test needs every answer.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 /// What to answer to one request.
+#[derive(Clone)]
 pub(crate) struct Answer {
     status: u16,
     body: Vec<u8>,
@@ -12,12 +15,14 @@ pub(crate) struct Answer {
     ranges: bool,
     range: Option<String>,
     break_after: Option<usize>,
+    headers: Vec<(String, String)>,
 }
 
 impl Answer {
     /// The file, or the part that was asked for.
     pub(crate) fn file(body: Vec<u8>) -> Self {
-        Self { status: 200, body, location: None, ranges: true, range: None, break_after: None }
+        let headers = Vec::new();
+        Self { status: 200, body, location: None, ranges: true, range: None, break_after: None, headers }
     }
 
     /// No file, but this status.
@@ -33,6 +38,12 @@ impl Answer {
     /// Closes the connection after so many bytes of the body.
     pub(crate) fn breaking_off_after(self, bytes: usize) -> Self {
         Self { break_after: Some(bytes), ..self }
+    }
+
+    /// Says this beside.
+    pub(crate) fn with_header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Gives the whole file whatever was asked for.
@@ -61,6 +72,9 @@ impl Answer {
         if let Some(location) = &self.location {
             head += &format!("Location: {location}\r\n");
         }
+        for (name, value) in &self.headers {
+            head += &format!("{name}: {value}\r\n");
+        }
         stream.write_all(format!("{head}\r\n").as_bytes())?;
         stream.write_all(&part[..self.break_after.unwrap_or(part.len()).min(part.len())])
     }
@@ -76,6 +90,15 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on any free port of this machine.
     pub(crate) fn start(answers: Vec<Answer>) -> Self {
+        Self::with(answers, None)
+    }
+
+    /// As [`Server::start`]; requests for a list of files are answered with `listing` and neither counted nor kept.
+    pub(crate) fn listing(listing: &str, answers: Vec<Answer>) -> Self {
+        Self::with(answers, Some(Answer::file(listing.as_bytes().to_vec())))
+    }
+
+    fn with(answers: Vec<Answer>, listing: Option<Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -84,7 +107,7 @@ impl Server {
             let mut answers = answers.into_iter();
             for stream in listener.incoming() {
                 // A client that hangs up early is part of what is tested.
-                let _ = serve(stream.unwrap(), &mut answers, &kept);
+                let _ = serve(stream.unwrap(), &mut answers, listing.as_ref(), &kept);
             }
         });
         Self { address, requests }
@@ -99,6 +122,7 @@ impl Server {
 fn serve(
     mut stream: TcpStream,
     answers: &mut impl Iterator<Item = Answer>,
+    listing: Option<&Answer>,
     kept: &Mutex<Vec<String>>,
 ) -> std::io::Result<()> {
     let mut request = String::new();
@@ -107,6 +131,9 @@ fn serve(
         if reader.read_line(&mut request)? == 0 {
             return Ok(());
         }
+    }
+    if let Some(listing) = listing.filter(|_| request.contains("/tree/")) {
+        return listing.write(&mut stream, &request);
     }
     kept.lock().unwrap().push(request.clone());
     answers.next().unwrap_or_else(|| Answer::status(500)).write(&mut stream, &request)
