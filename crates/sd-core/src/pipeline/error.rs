@@ -13,15 +13,6 @@ pub enum PipelineError {
     /// Files of weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// A file that is not there.
-    #[error("{}: absent, or the component it belongs to; a diffusers folder has unet, vae, text_encoder, tokenizer and scheduler with \
-             their configurations, and model_index.json; found {found}; fetch or save the whole model", path.display())]
-    Absent {
-        /// The file.
-        path: PathBuf,
-        /// What the pipeline's folder holds.
-        found: String,
-    },
     /// The operating system refused.
     #[error("{}: cannot read it: {source}", path.display())]
     Io {
@@ -57,7 +48,7 @@ pub enum PipelineError {
         /// What one component says.
         expected: String,
         /// What the other says.
-        found: String,
+        found: usize,
     },
     /// A setting that no model could follow.
     #[error("{setting}: expected {expected}, found {found}")]

@@ -22,20 +22,21 @@
 mod error;
 mod inpaint;
 mod noise;
-mod folder;
+mod parts;
 mod picture;
 mod request;
 mod run;
 #[cfg(test)]
 mod tests;
+pub mod tiny;
 mod watch;
 
 use candle_core::{DType, Device, Tensor};
 
 pub use self::error::PipelineError;
-pub use self::folder::Folder;
 pub use self::inpaint::Extra;
 pub use self::noise::Noise;
+pub use self::parts::Parts;
 pub use self::picture::{from_pixels, pixels};
 pub use self::request::{Inpaint, Request};
 pub use self::run::Plan;
