@@ -13,7 +13,7 @@ GOLDENS = pathlib.Path(__file__).resolve().parents[2] / "crates/sd-core/tests/go
 
 
 def randn(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def fill(model, seed):

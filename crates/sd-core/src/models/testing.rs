@@ -132,7 +132,7 @@ fn places(n: usize, count: usize) -> impl Iterator<Item = usize> {
 }
 
 /// The sign of element j in projection p: the lowest bit of SplitMix64's output for the state 8j + p.
-fn sign(j: usize, p: usize) -> f64 {
+pub(crate) fn sign(j: usize, p: usize) -> f64 {
     let mut z = ((8 * j + p) as u64).wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
