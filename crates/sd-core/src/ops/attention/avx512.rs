@@ -244,7 +244,7 @@ unsafe fn forward_block(dims: &Dims, first: usize, q: &[f32], keys: &Keys, y: &m
             let total = _mm512_reduce_add_ps(running.sum);
             lse[query] = running.maximum + total.log2();
             let y = &mut y[query * head..(query + 1) * head];
-            read_row(sums.start(), out, query, 1.0 / total, y);
+            read_row(sums.start(), out, query, 1.0 / total, false, y);
         }
     }
 }
@@ -336,15 +336,16 @@ unsafe fn scale_row(start: *mut f32, panels: Panels, row: usize, factor: f32) {
     }
 }
 
-/// One row of panels times `factor`, as adjacent numbers.
+/// One row of panels times `factor`, as adjacent numbers: in the place of `to`, or `add`ed to it.
 ///
 /// # Safety
 /// The panels may be read.
-unsafe fn read_row(start: *const f32, panels: Panels, row: usize, factor: f32, to: &mut [f32]) {
+unsafe fn read_row(start: *const f32, panels: Panels, row: usize, factor: f32, add: bool, to: &mut [f32]) {
     for ((first, width), to) in panels.each().zip(to.chunks_mut(PANEL)) {
         for (lane, to) in to.iter_mut().enumerate() {
             // SAFETY: the caller's promise.
-            *to = unsafe { *start.add(first + row * width + lane) } * factor;
+            let value = unsafe { *start.add(first + row * width + lane) } * factor;
+            *to = if add { *to + value } else { value };
         }
     }
 }
@@ -368,14 +369,30 @@ pub(super) fn backward(dims: &Dims, saved: &Saved<'_, f32>, dq: &mut [f32], dk: 
     });
 }
 
-/// One head's operands, packed, and the sums for its keys.
+/// One head's operands, packed.
 struct Head {
     keys_turned: Scratch,
     values_turned: Scratch,
     keys: Scratch,
+    panels: Panels,
+}
+
+/// Sums for the keys of a head, over some of its queries.
+struct Sums {
     dk: Scratch,
     dv: Scratch,
-    panels: Panels,
+}
+
+impl Sums {
+    fn new(panels: Panels) -> Self {
+        let [dk, dv] = std::array::from_fn(|_| Scratch::new(panels.len()));
+        // SAFETY: room was just made.
+        unsafe {
+            std::ptr::write_bytes(dk.start(), 0, panels.len());
+            std::ptr::write_bytes(dv.start(), 0, panels.len());
+        }
+        Self { dk, dv }
+    }
 }
 
 impl Head {
@@ -383,28 +400,56 @@ impl Head {
         let panels = Panels { rows: dims.keys, columns: dims.head };
         let turned = dims.keys.next_multiple_of(PANEL) * dims.head;
         let [keys_turned, values_turned] = [Scratch::new(turned), Scratch::new(turned)];
-        let [keys, dk, dv] = std::array::from_fn(|_| Scratch::new(panels.len()));
+        let keys = Scratch::new(panels.len());
         // SAFETY: room was just made.
         unsafe {
             pack_turned(k, dims.head, keys_turned.start());
             pack_turned(v, dims.head, values_turned.start());
             pack_columns(k, dims.head, panels, keys.start());
-            std::ptr::write_bytes(dk.start(), 0, panels.len());
-            std::ptr::write_bytes(dv.start(), 0, panels.len());
         }
-        Self { keys_turned, values_turned, keys, dk, dv, panels }
+        Self { keys_turned, values_turned, keys, panels }
     }
 }
 
 /// # Safety
 /// AVX-512F.
-#[target_feature(enable = "avx512f")]
 unsafe fn backward_head(dims: &Dims, saved: &Saved<'_, f32>, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
     let head = Head::new(dims, saved.k, saved.v);
-    let per_block = QUERIES * dims.head;
-    for (block, dq) in dq.chunks_mut(per_block).enumerate() {
-        let numbers = block * per_block..block * per_block + dq.len();
-        let queries = block * QUERIES..block * QUERIES + dq.len() / dims.head;
+    let part = dims.part(QUERIES);
+    let parts: Vec<Sums> = (dq.par_chunks_mut(part * dims.head).enumerate())
+        .map(|(index, dq)| {
+            let sums = Sums::new(head.panels);
+            // SAFETY: as here.
+            unsafe { backward_part(dims, &head, &sums, index * part, saved, dq) };
+            sums
+        })
+        .collect();
+    for (index, Sums { dk: from_dk, dv: from_dv }) in parts.iter().enumerate() {
+        for (sums, to) in [(from_dk, &mut *dk), (from_dv, &mut *dv)] {
+            for (row, to) in to.chunks_exact_mut(dims.head).enumerate() {
+                // SAFETY: the sums hold a row for every key.
+                unsafe { read_row(sums.start(), head.panels, row, 1.0, index > 0, to) };
+            }
+        }
+    }
+}
+
+/// The queries from `first` on to which `dq` belongs, block by block.
+///
+/// # Safety
+/// AVX-512F.
+unsafe fn backward_part(
+    dims: &Dims,
+    head: &Head,
+    sums: &Sums,
+    first: usize,
+    saved: &Saved<'_, f32>,
+    dq: &mut [f32],
+) {
+    for (block, dq) in dq.chunks_mut(QUERIES * dims.head).enumerate() {
+        let start = first + block * QUERIES;
+        let queries = start..start + dq.len() / dims.head;
+        let numbers = queries.start * dims.head..queries.end * dims.head;
         let saved = Saved {
             q: &saved.q[numbers.clone()],
             y: &saved.y[numbers.clone()],
@@ -413,13 +458,7 @@ unsafe fn backward_head(dims: &Dims, saved: &Saved<'_, f32>, dq: &mut [f32], dk:
             ..*saved
         };
         // SAFETY: as here.
-        unsafe { backward_block(dims, &head, queries, &saved, dq) };
-    }
-    for (sums, to) in [(&head.dk, dk), (&head.dv, dv)] {
-        for (row, to) in to.chunks_exact_mut(dims.head).enumerate() {
-            // SAFETY: the sums hold a row for every key.
-            unsafe { read_row(sums.start(), head.panels, row, 1.0, to) };
-        }
+        unsafe { backward_block(dims, head, sums, queries, &saved, dq) };
     }
 }
 
@@ -472,6 +511,7 @@ impl Block {
 unsafe fn backward_block(
     dims: &Dims,
     head: &Head,
+    totals: &Sums,
     queries: Range<usize>,
     saved: &Saved<'_, f32>,
     dq: &mut [f32],
@@ -487,11 +527,11 @@ unsafe fn backward_block(
             };
         }
         // SAFETY: as above.
-        unsafe { sums(dims, head, &block, start, width) };
+        unsafe { sums(dims, head, totals, &block, start, width) };
     }
     for (row, to) in dq.chunks_exact_mut(dims.head).enumerate() {
         // SAFETY: dq holds a row for every query of the block.
-        unsafe { read_row(block.dq.start(), block.panels, row, 1.0, to) };
+        unsafe { read_row(block.dq.start(), block.panels, row, 1.0, false, to) };
     }
 }
 
@@ -544,10 +584,10 @@ unsafe fn probabilities(
 ///
 /// # Safety
 /// AVX-512F; `start + width` keys are packed.
-unsafe fn sums(dims: &Dims, head: &Head, block: &Block, start: usize, width: usize) {
+unsafe fn sums(dims: &Dims, head: &Head, totals: &Sums, block: &Block, start: usize, width: usize) {
     let queries = block.panels.rows;
     debug_assert_eq!(dims.head, block.panels.columns, "the block was packed for another head size");
-    // SAFETY: rows of the block's buffers, keys of the head's.
+    // SAFETY: rows of the block's buffers, keys of the head's and of its sums.
     unsafe {
         for tile in &block.tiles {
             let keys = ((head.keys.start().cast_const(), head.panels), start);
@@ -556,7 +596,7 @@ unsafe fn sums(dims: &Dims, head: &Head, block: &Block, start: usize, width: usi
         }
         for keys in even_pieces(width, MAX_ROWS) {
             let at = start + keys.start;
-            for (left, right, sum) in [(&block.ds, &block.q, &head.dk), (&block.p, &block.dy, &head.dv)] {
+            for (left, right, sum) in [(&block.ds, &block.q, &totals.dk), (&block.p, &block.dy, &totals.dv)] {
                 let right = ((right.start().cast_const(), block.panels), 0);
                 let sum = ((sum.start(), head.panels), at);
                 by_panels(keys.len(), Rows::Turned128, queries, left.start().add(keys.start), right, sum);

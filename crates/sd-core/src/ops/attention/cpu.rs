@@ -55,26 +55,22 @@ pub(super) fn forward<T: Real>(dims: &Dims, q: &[T], k: &[T], v: &[T]) -> (Vec<T
     let (per_q, per_k) = (dims.queries * dims.head, dims.keys * dims.head);
     y.par_chunks_mut(per_q).zip(lse.par_chunks_mut(dims.queries)).enumerate().for_each(|(head, (y, lse))| {
         let (q, k, v) = (&q[head * per_q..], &k[head * per_k..][..per_k], &v[head * per_k..][..per_k]);
-        for rows in blocks(dims) {
-            let mut p = logits(dims, &q[rows.start * dims.head..rows.end * dims.head], k);
-            normalise(dims, rows.clone(), &mut p, &mut lse[rows.clone()]);
-            let p = View::new(&p, rows.len(), dims.keys);
-            product(
-                &mut y[rows.start * dims.head..],
-                dims.head,
-                p,
-                View::new(v, dims.keys, dims.head),
-                false,
-            );
-        }
+        let rows = block(dims);
+        let blocks = y.par_chunks_mut(rows * dims.head).zip(lse.par_chunks_mut(rows)).enumerate();
+        blocks.for_each(|(index, (y, lse))| {
+            let first = index * rows;
+            let mut p = logits(dims, &q[first * dims.head..][..y.len()], k);
+            normalise(dims, first..first + lse.len(), &mut p, lse);
+            let p = View::new(&p, lse.len(), dims.keys);
+            product(y, dims.head, p, View::new(v, dims.keys, dims.head), false);
+        });
     });
     (y, lse)
 }
 
-/// Rows of queries whose probabilities are held together.
-fn blocks(dims: &Dims) -> impl Iterator<Item = Range<usize>> + use<> {
-    let (queries, step) = (dims.queries, (BLOCK / dims.keys).max(1));
-    (0..queries).step_by(step).map(move |start| start..(start + step).min(queries))
+/// Queries whose probabilities are held together.
+fn block(dims: &Dims) -> usize {
+    (BLOCK / dims.keys).max(1)
 }
 
 /// scale · q·kᵀ of some rows.
@@ -111,23 +107,58 @@ pub(super) fn backward<T: Real>(dims: &Dims, saved: &Saved<'_, T>) -> [Vec<T>; 3
     let (per_q, per_k) = (dims.queries * dims.head, dims.keys * dims.head);
     let gradients = dq.par_chunks_mut(per_q).zip(dk.par_chunks_mut(per_k)).zip(dv.par_chunks_mut(per_k));
     gradients.enumerate().for_each(|(head, ((dq, dk), dv))| {
-        let (keys, first) = (head * per_k..(head + 1) * per_k, head * dims.queries);
-        let (k, v) = (&saved.k[keys.clone()], &saved.v[keys]);
-        for rows in blocks(dims) {
-            let numbers = (first + rows.start) * dims.head..(first + rows.end) * dims.head;
-            let saved = Saved {
-                q: &saved.q[numbers.clone()],
-                y: &saved.y[numbers.clone()],
-                dy: &saved.dy[numbers],
-                lse: &saved.lse[first + rows.start..first + rows.end],
-                k,
-                v,
-            };
-            let dq = &mut dq[rows.start * dims.head..rows.end * dims.head];
-            backward_rows(dims, rows, &saved, dq, dk, dv);
-        }
+        let (queries, keys) = (head * per_q..(head + 1) * per_q, head * per_k..(head + 1) * per_k);
+        let saved = Saved {
+            q: &saved.q[queries.clone()],
+            k: &saved.k[keys.clone()],
+            v: &saved.v[keys],
+            y: &saved.y[queries.clone()],
+            dy: &saved.dy[queries],
+            lse: &saved.lse[head * dims.queries..][..dims.queries],
+        };
+        backward_head(dims, &saved, dq, dk, dv);
     });
     [dq, dk, dv]
+}
+
+/// Writes dq, adds to dk and dv.
+fn backward_head<T: Real>(dims: &Dims, saved: &Saved<'_, T>, dq: &mut [T], dk: &mut [T], dv: &mut [T]) {
+    let part = dims.part(block(dims));
+    let sums: Vec<[Vec<T>; 2]> = (dq.par_chunks_mut(part * dims.head).enumerate())
+        .map(|(index, dq)| {
+            let [mut dk, mut dv] = [(); 2].map(|()| vec![T::zero(); saved.k.len()]);
+            backward_part(dims, index * part, saved, dq, &mut dk, &mut dv);
+            [dk, dv]
+        })
+        .collect();
+    for [part_dk, part_dv] in sums {
+        dk.iter_mut().zip(part_dk).for_each(|(total, part)| *total += part);
+        dv.iter_mut().zip(part_dv).for_each(|(total, part)| *total += part);
+    }
+}
+
+/// The queries from `first` on to which `dq` belongs, block by block.
+fn backward_part<T: Real>(
+    dims: &Dims,
+    first: usize,
+    saved: &Saved<'_, T>,
+    dq: &mut [T],
+    dk: &mut [T],
+    dv: &mut [T],
+) {
+    for (index, dq) in dq.chunks_mut(block(dims) * dims.head).enumerate() {
+        let start = first + index * block(dims);
+        let rows = start..start + dq.len() / dims.head;
+        let numbers = rows.start * dims.head..rows.end * dims.head;
+        let saved = Saved {
+            q: &saved.q[numbers.clone()],
+            y: &saved.y[numbers.clone()],
+            dy: &saved.dy[numbers],
+            lse: &saved.lse[rows.clone()],
+            ..*saved
+        };
+        backward_rows(dims, rows, &saved, dq, dk, dv);
+    }
 }
 
 /// One block of queries of one head: writes dq, adds to dk and dv.

@@ -57,6 +57,13 @@ impl Dims {
         Ok(Self { heads: b * h, queries, keys, head: d, scale, causal })
     }
 
+    /// Queries whose gradients are summed together in a backward pass: whole blocks of `block`, one part where there are heads enough
+    /// to share the work, else several, whose sums for the keys are added in order.
+    fn part(&self, block: usize) -> usize {
+        let parts = 4usize.div_ceil(self.heads);
+        self.queries.div_ceil(block).div_ceil(parts) * block
+    }
+
     /// What q is multiplied by so that powers of two of the products are the powers of e that softmax asks for.
     #[cfg(target_arch = "x86_64")]
     fn factor(&self) -> f32 {

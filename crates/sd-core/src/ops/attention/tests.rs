@@ -6,9 +6,9 @@ use candle_core::{DType, Device, Tensor, Var};
 use super::{Dims, attention, attention_map, attention_with_map, cpu};
 use crate::ops::testing::{check_gradient, distance, layouts, normal};
 
-/// (batch, heads, queries, keys, head size, causal): cut tiles and panels, one query, one key, several blocks of keys and of queries,
-/// head sizes that fill one register, two, and two and a half.
-const CASES: [(usize, usize, usize, usize, usize, bool); 12] = [
+/// (batch, heads, queries, keys, head size, causal): cut tiles and panels, one query, one key, several blocks of keys and of queries and
+/// several parts of these, head sizes that fill one register, two, and two and a half.
+const CASES: [(usize, usize, usize, usize, usize, bool); 14] = [
     (1, 1, 1, 1, 1, false),
     (1, 2, 3, 5, 8, false),
     (2, 1, 31, 33, 20, false),
@@ -21,6 +21,8 @@ const CASES: [(usize, usize, usize, usize, usize, bool); 12] = [
     (1, 1, 113, 129, 17, false),
     (2, 3, 77, 77, 64, true),
     (1, 1, 14, 128, 33, false),
+    (1, 1, 600, 70, 24, true),
+    (1, 1, 300, 2000, 3, false),
 ];
 
 struct Case {
@@ -138,12 +140,19 @@ fn the_path_through_the_map_has_the_gradient_of_finite_differences() {
 
 #[test]
 fn every_thread_count_gives_the_same_bits() {
-    let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let passes = pool.install(|| Case::new((2, 2, 130, 140, 24, true)).passes(DType::F32));
-        passes.map(|tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap())
-    };
-    assert_eq!(run(1), run(3));
+    // Heads for everybody, and one head that is shared.
+    for (sizes, dtype) in [
+        ((2, 2, 130, 140, 24, true), DType::F32),
+        ((1, 1, 700, 140, 24, false), DType::F32),
+        ((1, 1, 600, 3000, 4, true), DType::F64),
+    ] {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let passes = pool.install(|| Case::new(sizes).passes(dtype));
+            passes.map(|tensor| flat(&tensor.to_dtype(DType::F64).unwrap()))
+        };
+        assert!(run(1) == run(3), "{sizes:?}");
+    }
 }
 
 #[test]
