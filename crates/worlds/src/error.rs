@@ -57,10 +57,7 @@ pub enum DataError {
 impl DataError {
     /// A name that is none of `known`, with the nearest of them where one is near.
     pub(crate) fn unknown(name: &str, known: &[&str]) -> Self {
-        let near =
-            known.iter().min_by_key(|other| distance(name, other)).filter(|other| distance(name, other) <= 2);
-        let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        Self::Unknown { name: name.to_owned(), known: known.join(", "), hint }
+        Self::Unknown { name: name.to_owned(), known: known.join(", "), hint: hint(name, known) }
     }
 
     /// A file that breaks `rule`.
@@ -84,6 +81,13 @@ impl DataError {
     pub(crate) fn io(path: &Path, action: &'static str, source: std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), action, source }
     }
+}
+
+/// `; did you mean …?` with the nearest of `known` where one is near.
+pub(crate) fn hint(name: &str, known: &[&str]) -> String {
+    let near =
+        known.iter().min_by_key(|other| distance(name, other)).filter(|other| distance(name, other) <= 2);
+    near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
 }
 
 /// Letters to change, add or drop to make one word of the other (Levenshtein).

@@ -1,4 +1,4 @@
-//! Pictures with exact ground truth, and readers of real data sets.
+//! Pictures with exact ground truth, readers of real data sets, and where published models are.
 //!
 //! [`classification`] gives labelled 32×32 pictures: worlds that are drawn here, and CIFAR as published.
 //! Nothing in this crate swaps one data set for another: what is absent is an error that says how to get it.
@@ -6,6 +6,7 @@
 pub mod classification;
 pub mod datasets;
 mod error;
+pub mod models;
 
 pub use error::DataError;
 
