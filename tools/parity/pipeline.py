@@ -1,6 +1,7 @@
 """Whole pipelines held against diffusers: pictures of every sampler, every component's tensors, and folders in both directions.
 
-    cargo build -p runner --bin runner --example tiny_pipeline
+    cargo build -p runner --bin runner
+    cargo build -p sd-core --example tiny_pipeline
     python tools/parity/pipeline.py [--runner target/debug/runner] [--write results/parity/pipeline.md]
 
 torch 2.11, diffusers 0.42.1, transformers 5.23.0. Tiny pipelines with random weights (made here, nothing is downloaded) of Stable

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod claims;
 pub(crate) mod datasets;
+mod download;
 pub(crate) mod forward;
 pub(crate) mod generate;
 pub(crate) mod gpu;

@@ -6,7 +6,12 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result, bail};
-use sd_core::weights::hub::sha256_of_file;
+use lab::executor::readable_bytes;
+use sd_core::weights::hub::{Hub, sha256_of_file};
+use worlds::models::{self, ModelError, ModelManifest, Named};
+
+use super::download::Bar;
+use crate::output::say;
 
 /// What ships in a later version.
 const TO_COME: &str = "sd-mini";
@@ -20,19 +25,18 @@ pub(crate) struct Model {
     pub(crate) revision: Option<String>,
 }
 
-/// The model that `typed` means.
+/// The model that `typed` means; one that is known by name and not here yet is fetched.
 ///
 /// # Errors
-/// Where there is no such folder and no such name, or it cannot be fetched.
+/// Where there is neither such a folder nor such a name, or it cannot be fetched.
 pub(crate) fn find(typed: &str) -> Result<Model> {
-    let path = Path::new(typed);
-    if path.is_dir() {
-        return Ok(of_folder(path));
+    if typed == TO_COME && !Path::new(typed).is_dir() {
+        bail!("--model {TO_COME}: it does not ship with this version yet\n  help: name another model, or a folder that diffusers saved");
     }
-    if typed == TO_COME {
-        bail!("--model {TO_COME}: it does not ship with this version yet\n  help: give a diffusers folder");
+    match models::named(typed).with_context(|| format!("--model {typed}"))? {
+        Named::Folder(folder) => Ok(of_folder(&folder)),
+        Named::Known(manifest) => of_manifest(manifest),
     }
-    bail!("--model {typed}: there is no such folder")
 }
 
 fn of_folder(path: &Path) -> Model {
@@ -40,6 +44,36 @@ fn of_folder(path: &Path) -> Model {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let revision = whole.parent().filter(|parent| name(parent) == "snapshots").map(|_| name(&whole));
     Model { folder: path.to_owned(), label: name(&whole), revision }
+}
+
+fn of_manifest(manifest: &ModelManifest) -> Result<Model> {
+    let hub = Hub::from_env()?;
+    let folder = match models::locate(manifest, &hub) {
+        Err(ModelError::Absent { .. }) => fetch(manifest, &hub)?,
+        found => found?,
+    };
+    Ok(Model { folder, label: manifest.name.clone(), revision: Some(manifest.hub.revision.clone()) })
+}
+
+/// Says what is fetched, how much of it there is and under which licence, and fetches it.
+fn fetch(manifest: &ModelManifest, hub: &Hub) -> Result<PathBuf> {
+    if !hub.offline {
+        let (name, title, from) = (&manifest.name, &manifest.title, &manifest.hub.repository);
+        say(&format!("{name}: fetching {title} from {from}, {}, into {}", size(manifest), hub.cache.display()));
+        say(&format!("licence: {}", manifest.licence.trim()));
+    }
+    let fetched = models::fetch(manifest, hub, &mut Bar::default().shown());
+    fetched.with_context(|| format!("--model {}: cannot fetch it", manifest.name))
+}
+
+/// What the manifest knows of it.
+fn size(manifest: &ModelManifest) -> String {
+    let sizes: Option<Vec<u64>> = manifest.hub.files.iter().map(|file| file.size).collect();
+    let files = manifest.hub.files.len();
+    match sizes {
+        Some(sizes) => readable_bytes(sizes.iter().sum()),
+        None => format!("{files} files whose sizes the Hub will say (a Stable Diffusion has 2 to 5 GB)"),
+    }
 }
 
 /// Digests on their way.
@@ -115,5 +149,7 @@ mod tests {
         let said = |typed| find(typed).err().map(|error| error.to_string()).unwrap();
         assert!(said("sd-mini").contains("does not ship"));
         assert!(said("no/such/folder").contains("--model no/such/folder"));
+        let said = find("sd-v1-6").err().map(|error| crate::output::told(&error)).unwrap();
+        assert!(said.contains("did you mean `sd-v1-"), "{said}");
     }
 }

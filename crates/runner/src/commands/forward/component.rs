@@ -10,7 +10,7 @@ use sd_core::models::clip::{TextModel, VisionModel};
 use sd_core::models::unet::UNet2DConditionModel;
 use sd_core::models::vae::AutoencoderKL;
 use sd_core::nn::Specification;
-use sd_core::pipeline::Folder;
+use sd_core::pipeline::Parts;
 use sd_core::taps::{Site, Tap};
 
 use super::inputs::{Numbers, Side, Takes};
@@ -34,13 +34,13 @@ type Outputs = Vec<(&'static str, Tensor)>;
 
 impl Network {
     pub(super) fn open(component: Component, folder: &Path, dtype: DType, device: &Device) -> Result<Self> {
-        let folder = Folder::new(folder, dtype, device);
+        let parts = Parts::open(folder, dtype, device)?;
         Ok(match component {
-            Component::Unet => Self::Unet(folder.unet()?),
-            Component::VaeEncoder => Self::VaeEncoder(folder.vae()?),
-            Component::VaeDecoder => Self::VaeDecoder(folder.vae()?),
-            Component::TextEncoder => Self::Text(folder.text_encoder()?),
-            Component::ImageEncoder => Self::Image(folder.image_encoder()?),
+            Component::Unet => Self::Unet(parts.unet()?),
+            Component::VaeEncoder => Self::VaeEncoder(parts.vae()?),
+            Component::VaeDecoder => Self::VaeDecoder(parts.vae()?),
+            Component::TextEncoder => Self::Text(parts.text_encoder()?),
+            Component::ImageEncoder => Self::Image(parts.image_encoder()?),
         })
     }
 

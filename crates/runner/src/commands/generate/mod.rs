@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use sd_core::pipeline::{Folder, Inpaint, Pictures, Request, StableDiffusion, Step, Watch};
+use sd_core::pipeline::{Inpaint, Parts, Pictures, Request, StableDiffusion, Step, Watch};
 
 use super::{machine, model};
 use crate::output::{print, say};
@@ -24,7 +24,7 @@ pub(crate) fn run(typed: &cli::Generate) -> Result<u8> {
     let inpaint = inpaint(typed)?;
     let model = model::find(&typed.model)?;
     machine::threads(typed.threads)?;
-    let pipeline = Folder::new(&model.folder, dtype, &device).pipeline(typed.sampler.map(settings::kind))?;
+    let pipeline = Parts::open(&model.folder, dtype, &device)?.pipeline(typed.sampler.map(settings::kind))?;
     let request = request(typed, inpaint);
     warn_of_cuts(&pipeline, typed)?;
     let digests = model.digests();
