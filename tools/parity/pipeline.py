@@ -11,9 +11,6 @@ pictures is in 255ths, over all pixels of a batch; of tensors it is the largest 
 """
 
 import argparse
-import contextlib
-import io
-import json
 import pathlib
 import platform
 import subprocess
@@ -90,7 +87,7 @@ def scheduler(family):
 
 
 def calmed(model, path, factor):
-    """Scales the last layer, so that pictures are neither grey nor black and white."""
+    """Scales a last layer, so that pictures are neither grey nor black and white."""
     layer = model.get_submodule(path)
     with torch.no_grad():
         layer.weight.mul_(factor)
@@ -100,7 +97,7 @@ def calmed(model, path, factor):
 def pipeline(family, folder):
     tokens = tokenizer(family)
     parts = dict(
-        unet=calmed(common.fill(unet(family), 100), "conv_out", 1.0), vae=calmed(common.fill(vae(), 4000), "decoder.conv_out", 0.5),
+        unet=common.fill(unet(family), 100), vae=calmed(common.fill(vae(), 4000), "decoder.conv_out", 1.2),
         text_encoder=common.fill(text_encoder(family, tokens), 8000), tokenizer=tokens, scheduler=scheduler(family),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     kind = StableDiffusionInpaintPipeline if family == "inpainting" else StableDiffusionPipeline
@@ -120,11 +117,15 @@ def run(runner, *words):
 
 
 def theirs(made, sampler, case, **more):
-    made.scheduler = SAMPLERS[sampler].from_config(made.scheduler_as_saved)
+    # A pipeline corrects the settings of the scheduler it is made with, so one is made for each.
+    scheduler = SAMPLERS[sampler].from_config(made.scheduler.config)
+    made = type(made)(**dict(made.components, scheduler=scheduler), requires_safety_checker=False)
     made.set_progress_bar_config(disable=True)
+    if SAMPLERS[sampler] is DDIMScheduler:
+        more["eta"] = case.get("eta", 0.0)
     return made(
         [PROMPT] * case["batch"], negative_prompt=[NEGATIVE] * case["batch"], num_inference_steps=case["steps"],
-        guidance_scale=case["guidance"], eta=case.get("eta", 0.0), height=case["height"], width=case["width"],
+        guidance_scale=case["guidance"], height=case["height"], width=case["width"],
         generator=torch.Generator("cpu").manual_seed(case["seed"]), output_type="np", **more).images
 
 
@@ -169,7 +170,6 @@ def pictures(runner, scratch, log):
     for family in ("1.x", "2.x"):
         folder = scratch / family
         made = pipeline(family, folder)
-        made.scheduler_as_saved = made.scheduler.config
         for sampler in SAMPLERS:
             cases = CASES + ([dict(CASES[0], eta=0.6)] if sampler == "ddim" else [])
             for case in cases:
@@ -181,7 +181,6 @@ def pictures(runner, scratch, log):
 def inpainting(runner, scratch, log):
     folder = scratch / "inpainting"
     made = pipeline("inpainting", folder)
-    made.scheduler_as_saved = made.scheduler.config
     case = CASES[0]
     pixels = numpy.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=numpy.uint8)
     image = Image.fromarray(pixels).resize((case["width"], case["height"]), Image.Resampling.NEAREST)
@@ -292,7 +291,6 @@ def written_by_us(runner, example, scratch, log):
         folder = scratch / f"ours-{family}"
         run(example, folder, family)
         made = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
-        made.scheduler_as_saved = made.scheduler.config
         for sampler in ("pndm" if family == "1.x" else "ddim", "euler"):
             log.pictures(family, sampler, CASES[0], against(runner, folder, made, sampler, CASES[0], scratch))
 

@@ -46,7 +46,9 @@ pub(crate) fn forward_dtype(typed: cli::ForwardDtype, device: &Device) -> Result
     match typed {
         cli::ForwardDtype::F32 => Ok(DType::F32),
         cli::ForwardDtype::F64 if device.is_cuda() => {
-            bail!("--dtype f64: our kernels on a GPU compute in 32 and 16 bits\n  help: leave --dtype out, or add --device cpu")
+            bail!(
+                "--dtype f64: our kernels on a GPU compute in 32 and 16 bits\n  help: leave --dtype out, or add --device cpu"
+            )
         }
         cli::ForwardDtype::F64 => Ok(DType::F64),
         cli::ForwardDtype::F16 => wide_enough(DType::F16, device),

@@ -31,7 +31,9 @@ pub(crate) struct Model {
 /// Where there is neither such a folder nor such a name, or it cannot be fetched.
 pub(crate) fn find(typed: &str) -> Result<Model> {
     if typed == TO_COME && !Path::new(typed).is_dir() {
-        bail!("--model {TO_COME}: it does not ship with this version yet\n  help: name another model, or a folder that diffusers saved");
+        bail!(
+            "--model {TO_COME}: it does not ship with this version yet\n  help: name another model, or a folder that diffusers saved"
+        );
     }
     match models::named(typed).with_context(|| format!("--model {typed}"))? {
         Named::Folder(folder) => Ok(of_folder(&folder)),
@@ -41,7 +43,8 @@ pub(crate) fn find(typed: &str) -> Result<Model> {
 
 fn of_folder(path: &Path) -> Model {
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name =
+        |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let revision = whole.parent().filter(|parent| name(parent) == "snapshots").map(|_| name(&whole));
     Model { folder: path.to_owned(), label: name(&whole), revision }
 }
@@ -59,7 +62,11 @@ fn of_manifest(manifest: &ModelManifest) -> Result<Model> {
 fn fetch(manifest: &ModelManifest, hub: &Hub) -> Result<PathBuf> {
     if !hub.offline {
         let (name, title, from) = (&manifest.name, &manifest.title, &manifest.hub.repository);
-        say(&format!("{name}: fetching {title} from {from}, {}, into {}", size(manifest), hub.cache.display()));
+        say(&format!(
+            "{name}: fetching {title} from {from}, {}, into {}",
+            size(manifest),
+            hub.cache.display()
+        ));
         say(&format!("licence: {}", manifest.licence.trim()));
     }
     let fetched = models::fetch(manifest, hub, &mut Bar::default().shown());
@@ -84,7 +91,9 @@ impl Model {
     /// Nothing is computed of a commit of the Hub, which says it already.
     pub(crate) fn digests(&self) -> Digests {
         let folder = self.revision.is_none().then(|| self.folder.clone());
-        Digests(std::thread::spawn(move || folder.map_or_else(|| Ok(BTreeMap::new()), |folder| digests(&folder))))
+        Digests(std::thread::spawn(move || {
+            folder.map_or_else(|| Ok(BTreeMap::new()), |folder| digests(&folder))
+        }))
     }
 }
 

@@ -13,6 +13,9 @@ pub enum PipelineError {
     /// Files of weights.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The folder of one component where a whole pipeline is needed.
+    #[error("{}: this is the folder of one component: give the folder around it", .0.display())]
+    NoPipeline(PathBuf),
     /// The operating system refused.
     #[error("{}: cannot read it: {source}", path.display())]
     Io {
@@ -89,6 +92,12 @@ pub enum PipelineError {
         /// What to do.
         advice: &'static str,
     },
+    /// Infinite or no numbers at all in a picture whose latents were in order.
+    #[error("decoding gave numbers that are infinite or none; {advice}")]
+    NotFinitePicture {
+        /// What to do.
+        advice: &'static str,
+    },
     /// The watcher asked for it.
     #[error("stopped after step {} of {count}", step + 1)]
     Stopped {
@@ -111,7 +120,8 @@ impl PipelineError {
     /// Whether it arose in the midst of computing: neither the model's files nor what was asked are at fault.
     #[must_use]
     pub fn is_failure(&self) -> bool {
-        matches!(self, Self::NotFinite { .. } | Self::Stopped { .. } | Self::Compute { .. })
+        let not_finite = matches!(self, Self::NotFinite { .. } | Self::NotFinitePicture { .. });
+        not_finite || matches!(self, Self::Stopped { .. } | Self::Compute { .. })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Filling in: the mask and the picture without its masked part stand beside the latents, nine channels in all.
 
-use candle_core::{DType, Result as TensorResult, Tensor, bail};
+use candle_core::{Result as TensorResult, Tensor, bail};
 
 use super::error::doing;
 use super::{Inpaint, Noise, PipelineError, Request, StableDiffusion};
@@ -36,9 +36,7 @@ impl StableDiffusion {
                 "this model does not fill in pictures (its UNet has no channels for a mask): leave picture and mask out, or use a \
                  model for inpainting",
             )),
-            (Some(inpaint), true) => {
-                doing("looking at picture and mask", check_sizes(inpaint, request.prompts.len(), size))
-            }
+            (Some(inpaint), true) => check_sizes(inpaint, request.prompts.len(), size),
             (None, false) => Ok(()),
         }
     }
@@ -49,7 +47,12 @@ impl StableDiffusion {
         request.inpaint.as_ref().map(make).transpose()
     }
 
-    fn mask_latents(&self, inpaint: &Inpaint, batch: usize, noise: &mut Noise) -> Result<Extra, PipelineError> {
+    fn mask_latents(
+        &self,
+        inpaint: &Inpaint,
+        batch: usize,
+        noise: &mut Noise,
+    ) -> Result<Extra, PipelineError> {
         doing("encoding the masked picture", self.mask_latents_of(inpaint, batch, noise))
     }
 
@@ -71,19 +74,20 @@ impl StableDiffusion {
 
 /// Every `factor`-th number of both axes: PyTorch's nearest interpolation to a size that divides.
 fn every(mask: &Tensor, factor: usize) -> TensorResult<Tensor> {
-    let [_, _, height, width] = *mask.dims() else { bail!("expected a mask (B,1,H,W), found {:?}", mask.dims()) };
+    let [_, _, height, width] = *mask.dims() else {
+        bail!("expected a mask (B,1,H,W), found {:?}", mask.dims())
+    };
     let take = |n: usize| Tensor::from_iter((0..n as u32).step_by(factor), mask.device());
     mask.index_select(&take(height)?, 2)?.index_select(&take(width)?, 3)
 }
 
-fn check_sizes(inpaint: &Inpaint, batch: usize, [height, width]: [usize; 2]) -> TensorResult<()> {
-    for (what, tensor, channels) in [("picture", &inpaint.picture, 3), ("mask", &inpaint.mask, 1)] {
-        let fits = matches!(*tensor.dims(), [b, c, h, w] if (b == 1 || b == batch) && c == channels && [h, w] == [height, width]);
-        if !fits {
-            bail!("the {what} is {:?}; expected (1 or {batch},{channels},{height},{width}), the size that is asked for", tensor.dims());
-        }
-        if !matches!(tensor.dtype(), DType::F32 | DType::F64 | DType::F16 | DType::BF16) {
-            bail!("the {what} is of {:?}; expected floating point", tensor.dtype());
+fn check_sizes(inpaint: &Inpaint, batch: usize, [height, width]: [usize; 2]) -> Result<(), PipelineError> {
+    for (setting, tensor, channels) in [("picture", &inpaint.picture, 3), ("mask", &inpaint.mask, 1)] {
+        let rows = tensor.dims().first().is_some_and(|rows| *rows == 1 || *rows == batch);
+        if !rows || tensor.rank() != 4 || tensor.dims()[1..] != [channels, height, width] {
+            let expected = format!("[1 or B, {channels}, {height}, {width}], as is asked for");
+            let found = format!("{:?}", tensor.dims());
+            return Err(PipelineError::Setting { setting, expected, found });
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! The parts of a pipeline's folder, each opened by itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Result as TensorResult};
 
@@ -16,21 +16,31 @@ use crate::weights::{Component, Folder, Rules, Weights, load};
 /// Folder of the image encoder, where a pipeline has one (image prompts).
 const IMAGE_ENCODER: &str = "image_encoder";
 
-/// A pipeline's folder, and in what and where its networks will compute.
+/// A pipeline's folder, or one component's, and in what and where its networks will compute.
 #[derive(Clone, Debug)]
 pub struct Parts {
-    folder: Folder,
+    path: PathBuf,
+    /// None where the folder is one component's.
+    folder: Option<Folder>,
     dtype: DType,
     device: Device,
 }
 
 impl Parts {
-    /// Those of the folder `path`, whose networks are to compute in `dtype` on `device`. Only its index is read yet.
+    /// Those of the folder `path`, whose networks are to compute in `dtype` on `device`. Only a pipeline's index is read yet; a folder
+    /// without one that has a `config.json` is taken for that of whatever component is asked for.
     ///
     /// # Errors
-    /// Where it is no folder of a Stable Diffusion of a supported kind.
+    /// Where it is neither, or a pipeline of a kind that is not supported.
     pub fn open(path: &Path, dtype: DType, device: &Device) -> Result<Self, PipelineError> {
-        Ok(Self { folder: Folder::open(path)?, dtype, device: device.clone() })
+        let is_component = path.join("config.json").is_file() && !path.join("model_index.json").exists();
+        let folder = if is_component { None } else { Some(Folder::open(path)?) };
+        Ok(Self { path: path.to_owned(), folder, dtype, device: device.clone() })
+    }
+
+    /// The pipeline's folder.
+    fn whole(&self) -> Result<&Folder, PipelineError> {
+        self.folder.as_ref().ok_or_else(|| PipelineError::NoPipeline(self.path.clone()))
     }
 
     /// The denoiser.
@@ -65,11 +75,9 @@ impl Parts {
     /// # Errors
     /// As [`Self::unet`].
     pub fn image_encoder(&self) -> Result<VisionModel, PipelineError> {
-        let folder = self.folder.path().join(IMAGE_ENCODER);
+        let folder = if self.folder.is_some() { self.path.join(IMAGE_ENCODER) } else { self.path.clone() };
         let weights = Weights::open_for(&folder, Some(self.dtype))?;
-        let path = folder.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(|source| PipelineError::Io { path: path.clone(), source })?;
-        let config = VisionConfig::from_json(&text).map_err(|source| PipelineError::Config { path, source })?;
+        let config = read(&folder, VisionConfig::from_json)?;
         let rules = Rules::clip_vision();
         Ok(load(&weights, self.dtype, &self.device, &rules, |scope| VisionModel::new(scope, &config))?)
     }
@@ -79,7 +87,7 @@ impl Parts {
     /// # Errors
     /// Where its files are absent or broken.
     pub fn tokenizer(&self) -> Result<Tokenizer, PipelineError> {
-        Ok(Tokenizer::open(&self.folder.folder_of(Component::Tokenizer)?)?)
+        Ok(Tokenizer::open(&self.whole()?.folder_of(Component::Tokenizer)?)?)
     }
 
     /// The sampler's settings, corrected for latents as diffusers' pipelines correct them: of `kind` where one is given, of the
@@ -101,7 +109,7 @@ impl Parts {
     /// Where a component is absent or broken, or they do not belong together. What is small is looked at first, so that a fault
     /// there is told before gigabytes are read.
     pub fn pipeline(&self, kind: Option<SamplerKind>) -> Result<StableDiffusion, PipelineError> {
-        self.folder.require(&Component::ALL)?;
+        self.whole()?.require(&Component::ALL)?;
         let (scheduler, tokenizer) = (self.scheduler(kind)?, self.tokenizer()?);
         self.check(&tokenizer)?;
         Ok(StableDiffusion {
@@ -126,10 +134,20 @@ impl Parts {
         let (words, longest) = (text.vocab_size, text.max_position_embeddings);
         let agree = |what, agrees: bool, expected: String, found: usize| match agrees {
             true => Ok(()),
-            false => Err(PipelineError::Mismatch { path: self.folder.path().to_owned(), what, expected, found }),
+            false => Err(PipelineError::Mismatch { path: self.path.clone(), what, expected, found }),
         };
-        agree("cross_attention_dim of the unet", context == text.hidden_size, text.hidden_size.to_string(), context)?;
-        agree("out_channels of the unet", unet.out_channels == latent, latent.to_string(), unet.out_channels)?;
+        agree(
+            "cross_attention_dim of the unet",
+            context == text.hidden_size,
+            text.hidden_size.to_string(),
+            context,
+        )?;
+        agree(
+            "out_channels of the unet",
+            unet.out_channels == latent,
+            latent.to_string(),
+            unet.out_channels,
+        )?;
         let fits = takes == latent || takes == mask;
         agree("in_channels of the unet", fits, format!("{latent}, or {mask} for inpainting"), takes)?;
         let (ids, length) = (tokenizer.vocabulary(), tokenizer.length());
@@ -143,8 +161,9 @@ impl Parts {
         component: Component,
         read: impl FnOnce(&str) -> Result<C, ConfigError>,
     ) -> Result<C, PipelineError> {
-        let path = || self.folder.path().join(component.name()).join(component.config_name());
-        read(&self.folder.config(component)?).map_err(|source| PipelineError::Config { path: path(), source })
+        let Some(folder) = &self.folder else { return self::read(&self.path, read) };
+        let path = || self.path.join(component.name()).join(component.config_name());
+        read(&folder.config(component)?).map_err(|source| PipelineError::Config { path: path(), source })
     }
 
     /// The network of a component, its tensors read and frozen.
@@ -154,9 +173,20 @@ impl Parts {
         rules: &Rules,
         build: impl FnOnce(&mut Scope<'_>) -> TensorResult<M>,
     ) -> Result<M, PipelineError> {
-        let weights = self.folder.weights(component, self.dtype)?;
+        let weights = match &self.folder {
+            Some(folder) => folder.weights(component, self.dtype)?,
+            None => Weights::open_for(&self.path, Some(self.dtype))?,
+        };
         Ok(load(&weights, self.dtype, &self.device, rules, build)?)
     }
+}
+
+/// The `config.json` of one component's folder.
+fn read<C>(folder: &Path, read: impl FnOnce(&str) -> Result<C, ConfigError>) -> Result<C, PipelineError> {
+    let path = folder.join("config.json");
+    let text = std::fs::read_to_string(&path);
+    let text = text.map_err(|source| PipelineError::Io { path: path.clone(), source })?;
+    read(&text).map_err(|source| PipelineError::Config { path, source })
 }
 
 impl StableDiffusion {

@@ -39,7 +39,8 @@ mod tests {
         assert_eq!([-3.0, -1.0, 1.0, 7.0].map(pixel), [0, 0, 255, 255]);
         assert_eq!(pixel(0.0), 128, "127.5 goes to the even neighbour");
         assert_eq!(pixel(2.0 * (63.4 / 255.0) - 1.0), 63);
-        let planes = Tensor::from_vec(vec![-1f32, 1.0, 1.0, -1.0, 0.0, 0.0], (1, 3, 1, 2), &Device::Cpu).unwrap();
+        let planes =
+            Tensor::from_vec(vec![-1f32, 1.0, 1.0, -1.0, 0.0, 0.0], (1, 3, 1, 2), &Device::Cpu).unwrap();
         let bytes = pixels(&planes).unwrap();
         assert_eq!(bytes.dims(), [1, 1, 2, 3]);
         assert_eq!(bytes.flatten_all().unwrap().to_vec1::<u8>().unwrap(), [0, 255, 128, 255, 0, 128]);

@@ -88,9 +88,14 @@ impl Request {
 }
 
 /// (height, width) as asked for, or `native`, where both are multiples of 8 and of the autoencoder's `factor`.
-pub(super) fn size(request: &Request, native: [usize; 2], factor: usize) -> Result<[usize; 2], PipelineError> {
+pub(super) fn size(
+    request: &Request,
+    native: [usize; 2],
+    factor: usize,
+) -> Result<[usize; 2], PipelineError> {
     let multiple = if factor.is_multiple_of(MULTIPLE) { factor } else { MULTIPLE };
-    let asked = [("height", request.height.unwrap_or(native[0])), ("width", request.width.unwrap_or(native[1]))];
+    let asked =
+        [("height", request.height.unwrap_or(native[0])), ("width", request.width.unwrap_or(native[1]))];
     for (side, found) in asked {
         if found == 0 || !found.is_multiple_of(multiple) {
             let below = found / multiple * multiple;

@@ -7,7 +7,7 @@ use candle_core::{DType, Result as TensorResult, Tensor};
 use super::error::doing;
 use super::inpaint::Extra;
 use super::request::size;
-use super::{Noise, PipelineError, Pictures, Request, Step, StableDiffusion, Watch, pixels};
+use super::{Noise, Pictures, PipelineError, Request, StableDiffusion, Step, Watch, pixels};
 use crate::models::clip::tokenizer::Prompt;
 use crate::sampling::{Precision, Sampler, State};
 use crate::taps::{NoTap, Tap};
@@ -30,6 +30,9 @@ impl StableDiffusion {
         let plan = Plan { request, sampler: &sampler, context: &context, extra: extra.as_ref() };
         let latents = self.denoise(&plan, latents, &mut noise, watch)?;
         let pictures = self.decode(&latents)?;
+        if !doing("looking at the pictures", is_finite(&pictures))? {
+            return Err(PipelineError::NotFinitePicture { advice: self.advice() });
+        }
         Ok(Pictures { latents, pixels: doing("rounding the pictures", pixels(&pictures))? })
     }
 
@@ -49,7 +52,9 @@ impl StableDiffusion {
     /// Where there is no such sampler for this model's configuration, or not with so many steps.
     pub fn sampler(&self, request: &Request) -> Result<Sampler, PipelineError> {
         let converted = match request.sampler {
-            Some(kind) if kind != self.scheduler.kind() => self.scheduler.convert(kind).and_then(|other| other.for_latents()),
+            Some(kind) if kind != self.scheduler.kind() => {
+                self.scheduler.convert(kind).and_then(|other| other.for_latents())
+            }
             _ => Ok(self.scheduler.clone()),
         };
         let config = converted.map_err(PipelineError::Scheduler)?;
@@ -82,13 +87,15 @@ impl StableDiffusion {
     }
 
     fn hidden(&self, prompts: &[Prompt], rows: &[u32], tap: &mut dyn Tap) -> TensorResult<Tensor> {
-        let hidden = self.text_encoder.forward(&Prompt::stack(prompts, &self.device)?, tap)?.last_hidden_state;
+        let hidden =
+            self.text_encoder.forward(&Prompt::stack(prompts, &self.device)?, tap)?.last_hidden_state;
         hidden.index_select(&Tensor::new(rows, &self.device)?, 0)
     }
 
     /// What the UNet is told: with guidance the negative prompt's rows, then the prompts'.
     fn context(&self, request: &Request) -> Result<Tensor, PipelineError> {
-        let negative = vec![request.negative.clone(); if request.is_guided() { request.prompts.len() } else { 0 }];
+        let negative =
+            vec![request.negative.clone(); if request.is_guided() { request.prompts.len() } else { 0 }];
         self.encode(&[negative, request.prompts.clone()].concat(), &mut NoTap)
     }
 
@@ -128,7 +135,7 @@ impl StableDiffusion {
             let stepped = self.step(plan, &mut state, index, &latents, noise, tap);
             latents = doing("denoising", stepped)?;
             if !doing("denoising", is_finite(&latents))? {
-                return Err(self.not_finite(index, count, timestep));
+                return Err(PipelineError::NotFinite { step: index, count, timestep, advice: self.advice() });
             }
             let step = Step { index, count, timestep, latents: &latents };
             if let ControlFlow::Break(()) = watch.step(&step) {
@@ -159,7 +166,13 @@ impl StableDiffusion {
     }
 
     /// The UNet's answer at step `index`: with guidance first the rows without the prompt, then those with it.
-    fn predict(&self, plan: &Plan<'_>, index: usize, latents: &Tensor, tap: &mut dyn Tap) -> TensorResult<Tensor> {
+    fn predict(
+        &self,
+        plan: &Plan<'_>,
+        index: usize,
+        latents: &Tensor,
+        tap: &mut dyn Tap,
+    ) -> TensorResult<Tensor> {
         let input = plan.sampler.scale_model_input(latents, index)?;
         let input = match plan.request.is_guided() {
             true => Tensor::cat(&[&input, &input], 0)?,
@@ -174,12 +187,12 @@ impl StableDiffusion {
         output.to_dtype(latents.dtype())
     }
 
-    fn not_finite(&self, step: usize, count: usize, timestep: f64) -> PipelineError {
-        let advice = match self.dtype {
-            DType::F16 => "half precision overflows in some models: try f32 or bf16",
+    /// What to do where numbers are infinite or none.
+    fn advice(&self) -> &'static str {
+        match self.dtype {
+            DType::F16 => "half precision overflows in some models: compute in f32 or bf16",
             _ => "do the weights belong to this model?",
-        };
-        PipelineError::NotFinite { step, count, timestep, advice }
+        }
     }
 
     /// Pictures (B, 3, H, W), about −1 ..= 1, of latents.
@@ -208,6 +221,7 @@ pub struct Plan<'a> {
 }
 
 /// A sum is finite only where every number is.
-fn is_finite(latents: &Tensor) -> TensorResult<bool> {
-    Ok(latents.detach().sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite())
+fn is_finite(numbers: &Tensor) -> TensorResult<bool> {
+    let wide = if numbers.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    Ok(numbers.detach().to_dtype(wide)?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?.is_finite())
 }

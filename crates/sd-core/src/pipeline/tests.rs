@@ -86,7 +86,8 @@ fn a_batch_is_one_draw_of_noise() {
     let batch = generate(&model, &Request { prompts: vec!["a red fox".into(); 3], ..request() });
     assert_eq!(batch.pixels.dims(), [3, 32, 48, 3]);
     let rows: Vec<Vec<f32>> = (0..3).map(|row| numbers(&batch.latents.get(row).unwrap())).collect();
-    let error = rows[0].iter().zip(numbers(&alone.latents)).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+    let error =
+        rows[0].iter().zip(numbers(&alone.latents)).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
     assert!(error < 1e-4, "{error}");
     assert!(rows[0] != rows[1] && rows[1] != rows[2]);
     let count = 4 * 4 * 6;
@@ -200,7 +201,7 @@ fn an_inpainting_model_needs_picture_and_mask_and_others_take_none() {
     assert_ne!(first, numbers(&generate(&filling, &other).latents));
     let small = Request { inpaint: Some(inpaint([32, 32])), ..request() };
     let said = refused(&filling, &small);
-    assert!(said.contains("[1, 3, 32, 32]") && said.contains("3,32,48"), "{said}");
+    assert!(said.contains("[1, 3, 32, 32]") && said.contains("3, 32, 48"), "{said}");
 }
 
 #[test]
@@ -220,7 +221,22 @@ fn a_truncated_file_of_weights_is_named() {
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     let said = open(folder.path()).unwrap_err().to_string();
-    assert!(said.contains("unet/diffusion_pytorch_model.safetensors") && said.contains("truncated"), "{said}");
+    assert!(
+        said.contains("unet/diffusion_pytorch_model.safetensors") && said.contains("truncated"),
+        "{said}"
+    );
+}
+
+#[test]
+fn one_component_can_be_opened_by_its_own_folder_and_makes_no_pipeline() {
+    let folder = folder(Family::One);
+    let parts = Parts::open(&folder.path().join("unet"), DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(*parts.unet().unwrap().config(), Family::One.unet());
+    assert!(
+        parts.vae().unwrap_err().to_string().contains("expected AutoencoderKL, found UNet2DConditionModel")
+    );
+    let said = parts.pipeline(None).unwrap_err().to_string();
+    assert!(said.contains("folder of one component"), "{said}");
 }
 
 #[test]

@@ -58,7 +58,8 @@ impl Network {
 
     /// What goes in.
     pub(super) fn takes(&self) -> Vec<Takes> {
-        let picture = |channels| Takes::new("sample", &[BATCH, Side::Fixed(channels), HEIGHT, WIDTH], Numbers::Real);
+        let picture =
+            |channels| Takes::new("sample", &[BATCH, Side::Fixed(channels), HEIGHT, WIDTH], Numbers::Real);
         match self {
             Self::Unet(unet) => {
                 let context = Side::Fixed(unet.config().levels[0].context);
@@ -95,9 +96,7 @@ impl Network {
     /// Its activations in the order of a pass.
     pub(super) fn sites(&self) -> Result<Vec<Site>> {
         let specification = match self {
-            Self::Unet(unet) => {
-                Specification::of(|scope| UNet2DConditionModel::new(scope, unet.config()))
-            }
+            Self::Unet(unet) => Specification::of(|scope| UNet2DConditionModel::new(scope, unet.config())),
             Self::VaeEncoder(vae) | Self::VaeDecoder(vae) => {
                 Specification::of(|scope| AutoencoderKL::new(scope, vae.config()))
             }
@@ -118,7 +117,8 @@ impl Network {
         Ok(match self {
             Self::Unet(unet) => {
                 let timesteps = input("timestep").flatten_all()?.to_vec1::<f64>()?;
-                let output = unet.forward(input("sample"), &timesteps, input("encoder_hidden_states"), tap)?;
+                let output =
+                    unet.forward(input("sample"), &timesteps, input("encoder_hidden_states"), tap)?;
                 vec![("sample", output)]
             }
             Self::VaeEncoder(vae) => {
@@ -129,14 +129,16 @@ impl Network {
             Self::Text(text) => {
                 let output = text.forward(input("input_ids"), tap)?;
                 let projected = output.projected.map(|embeds| ("text_embeds", embeds));
-                let mut all = vec![("last_hidden_state", output.last_hidden_state), ("pooler_output", output.pooled)];
+                let mut all =
+                    vec![("last_hidden_state", output.last_hidden_state), ("pooler_output", output.pooled)];
                 all.extend(projected);
                 all
             }
             Self::Image(image) => {
                 let output = image.forward(input("pixel_values"), tap)?;
                 let projected = output.projected.map(|embeds| ("image_embeds", embeds));
-                let mut all = vec![("last_hidden_state", output.last_hidden_state), ("pooler_output", output.pooled)];
+                let mut all =
+                    vec![("last_hidden_state", output.last_hidden_state), ("pooler_output", output.pooled)];
                 all.extend(projected);
                 all
             }

@@ -5,12 +5,11 @@ mod inputs;
 mod pattern;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use candle_core::{DType, Device, Tensor, Var};
 use sd_core::taps::{NoTap, Record, Tap};
-use sd_core::weights::Weights;
+use sd_core::weights::{Weights, write_tensors};
 
 use super::{machine, model};
 use component::Network;
@@ -31,7 +30,7 @@ pub(crate) fn run(typed: &cli::Forward) -> Result<u8> {
     inputs::check(network.name(), &takes, &has(&weights))
         .with_context(|| format!("{}: not what {} takes", typed.inputs.display(), network.name()))?;
     let given = read(&weights, &takes, dtype, &device)?;
-    write(&typed.output, &pass(&network, given, typed)?)?;
+    write_tensors(&typed.output, &pass(&network, given, typed)?)?;
     Ok(cli::exit::DONE)
 }
 
@@ -42,7 +41,8 @@ fn takes(network: &Network, grad: Option<&str>) -> Result<Vec<Takes>> {
     let real: Vec<&str> =
         takes.iter().filter(|one| one.numbers == Numbers::Real).map(|one| one.name.as_str()).collect();
     if !real.contains(&name) {
-        let expected = if real.is_empty() { "no --grad: it takes whole numbers".to_owned() } else { real.join(" or ") };
+        let expected =
+            if real.is_empty() { "no --grad: it takes whole numbers".to_owned() } else { real.join(" or ") };
         bail!("--grad {name}: {} has no gradient with respect to it\n  expected: {expected}", network.name());
     }
     takes.push(Takes::new(COTANGENT, &network.gives(), Numbers::Real));
@@ -70,7 +70,6 @@ fn read(
             Numbers::Whole => DType::U32,
             Numbers::Any => DType::F64,
         };
-        let device = if one.numbers == Numbers::Real { device } else { &Device::Cpu };
         Ok((one.name.clone(), weights.tensor(&one.name, dtype, device)?))
     };
     takes.iter().map(read).collect()
@@ -94,8 +93,11 @@ fn pass(
         None => &mut NoTap,
     };
     let outputs = network.forward(&given, tap)?;
-    let mut all: BTreeMap<String, Tensor> =
-        record.into_iter().flat_map(|record| record.seen).map(|(site, value)| (site.to_string(), value)).collect();
+    let mut all: BTreeMap<String, Tensor> = record
+        .into_iter()
+        .flat_map(|record| record.seen)
+        .map(|(site, value)| (site.to_string(), value))
+        .collect();
     if let (Some(var), Some(cotangent), Some(name)) = (with_respect_to, cotangent, &typed.grad) {
         all.insert(format!("grad.{name}"), gradient(&outputs[0].1, &cotangent, &var)?);
     }
@@ -115,15 +117,4 @@ fn variable(given: &mut BTreeMap<String, Tensor>, name: &str) -> Result<Var> {
 fn gradient(output: &Tensor, cotangent: &Tensor, var: &Var) -> Result<Tensor> {
     let gradients = (output * cotangent)?.sum_all()?.backward()?;
     gradients.get(var).cloned().context("the output does not depend on this input")
-}
-
-/// A file that Python's safetensors reads, whole or not at all.
-fn write(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-    let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
-    let tensors: BTreeMap<&String, Tensor> = tensors
-        .iter()
-        .map(|(name, tensor)| Ok((name, tensor.detach().to_device(&Device::Cpu)?.contiguous()?)))
-        .collect::<Result<_>>()?;
-    let bytes = safetensors::serialize(&tensors, metadata).context("laying out the file")?;
-    Ok(lab::atomic::write_bytes(path, &bytes)?)
 }

@@ -22,9 +22,11 @@ pub(super) fn mask(path: &Path) -> Result<Tensor> {
 }
 
 fn open(path: &Path) -> Result<DynamicImage> {
-    let bytes = std::fs::read(path).with_context(|| format!("{}: cannot read the picture", path.display()))?;
-    image::load_from_memory(&bytes)
-        .with_context(|| format!("{}: not a picture that can be read\n  expected: PNG or JPEG", path.display()))
+    let bytes =
+        std::fs::read(path).with_context(|| format!("{}: cannot read the picture", path.display()))?;
+    image::load_from_memory(&bytes).with_context(|| {
+        format!("{}: not a picture that can be read\n  expected: PNG or JPEG", path.display())
+    })
 }
 
 #[cfg(test)]

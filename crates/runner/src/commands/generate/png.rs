@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use lab::atomic::{self, AtomicError};
 use png::{BitDepth, ColorType, Encoder};
 
@@ -21,17 +22,27 @@ pub(super) struct Picture<'a> {
 
 impl Picture<'_> {
     /// Writes the file whole or not at all.
-    pub(super) fn write(&self, path: &Path) -> Result<(), AtomicError> {
-        atomic::write(path, |file| self.encode(file).map_err(io::Error::other))
+    ///
+    /// # Errors
+    /// Names the file and the step.
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        let written = atomic::write(path, |file| self.encode(file).map_err(io::Error::other));
+        // What an experiment's folder would need is no advice here.
+        written.map_err(|AtomicError { path, doing, source }| {
+            anyhow::anyhow!("{}: cannot {doing}: {source}\n  help: name another file with -o", path.display())
+        })
     }
 
-    fn encode(&self, to: &mut dyn Write) -> Result<(), png::EncodingError> {
+    fn encode(&self, to: &mut dyn Write) -> std::result::Result<(), png::EncodingError> {
         let mut encoder = Encoder::new(to, self.width, self.height);
         encoder.set_color(ColorType::Rgb);
         encoder.set_depth(BitDepth::Eight);
         // International text: a prompt may be in any script.
         encoder.add_itxt_chunk(KEYWORD.to_owned(), self.settings.clone())?;
-        encoder.add_text_chunk("Software".to_owned(), concat!("difflab ", env!("CARGO_PKG_VERSION")).to_owned())?;
+        encoder.add_text_chunk(
+            "Software".to_owned(),
+            concat!("difflab ", env!("CARGO_PKG_VERSION")).to_owned(),
+        )?;
         encoder.write_header()?.write_image_data(self.bytes)
     }
 }
