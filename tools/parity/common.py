@@ -9,6 +9,8 @@ import pathlib
 
 import torch
 
+# Sums in one order, and a machine shared with others stays usable.
+torch.set_num_threads(1)
 GOLDENS = pathlib.Path(__file__).resolve().parents[2] / "crates/sd-core/tests/goldens"
 
 
@@ -91,7 +93,7 @@ class Recorder:
 def write(name, cases):
     """One line an activation: readable in a difference, small in a checkout."""
     GOLDENS.mkdir(parents=True, exist_ok=True)
-    short = lambda value: float(f"{value:.9g}") if isinstance(value, float) else value
+    short = lambda value: float(f"{value:.13g}") if isinstance(value, float) else value
     tidy = lambda record: {key: [short(v) for v in value] if isinstance(value, list) else short(value) for key, value in record.items()}
     lines = []
     for case, golden in cases.items():

@@ -2,25 +2,25 @@
 //!
 //! One tensor is in memory at a time, whatever the size of the model.
 
-use std::error::Error;
 use std::path::Path;
 
+use anyhow::{Result, bail};
 use candle_core::{DType, Device};
 use sd_core::weights::{Component, Folder, FolderWriter, Planned, Weights};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [from, to, dtype] = arguments.as_slice() else { return Err("usage: convert FROM TO f32|f16|bf16".into()) };
+    let [from, to, dtype] = arguments.as_slice() else { bail!("usage: convert FROM TO f32|f16|bf16") };
     let dtype = match dtype.as_str() {
         "f32" => DType::F32,
         "f16" => DType::F16,
         "bf16" => DType::BF16,
-        other => return Err(format!("dtype: expected f32, f16 or bf16, found {other}").into()),
+        other => bail!("dtype: expected f32, f16 or bf16, found {other}"),
     };
     convert(Path::new(from), Path::new(to), dtype)
 }
 
-fn convert(from: &Path, to: &Path, dtype: DType) -> Result<(), Box<dyn Error>> {
+fn convert(from: &Path, to: &Path, dtype: DType) -> Result<()> {
     let folder = Folder::open(from)?;
     folder.require(&Component::ALL)?;
     let mut writer = FolderWriter::create(to, folder.pipeline())?;

@@ -28,7 +28,9 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 fn large(path: &str, digest: &str, size: usize) -> String {
-    format!(r#"{{"type":"file","oid":"{REVISION}","size":{size},"path":"{path}","lfs":{{"oid":"{digest}","size":{size},"pointerSize":134}},"xetHash":"x"}}"#)
+    format!(
+        r#"{{"type":"file","oid":"{REVISION}","size":{size},"path":"{path}","lfs":{{"oid":"{digest}","size":{size},"pointerSize":134}},"xetHash":"x"}}"#
+    )
 }
 
 fn small(path: &str, oid: &str, size: usize) -> String {
@@ -118,7 +120,11 @@ fn a_model_arrives_checked_by_the_hubs_own_digests() {
     let snapshot = case.folder.path().join("models--owner--name/snapshots").join(REVISION);
     assert_eq!(paths, [snapshot.join(WEIGHTS), snapshot.join(CONFIG)]);
     let requests = case.server.requests();
-    assert!(requests[0].starts_with(&format!("GET /owner/name/resolve/{REVISION}/{WEIGHTS} ")), "{}", requests[0]);
+    assert!(
+        requests[0].starts_with(&format!("GET /owner/name/resolve/{REVISION}/{WEIGHTS} ")),
+        "{}",
+        requests[0]
+    );
     // Under the names that the Hub's own client gives.
     assert!(case.blob(&sha256(&weights())).exists() && case.blob(CONFIG_OID).exists());
     // All of it is here now: nothing is asked, and it is found.
@@ -139,7 +145,13 @@ fn a_small_file_is_checked_too() {
 fn manifest_and_hub_must_agree() {
     let mut case = Case::honest(both());
     case.files[0].sha256 = Some("0".repeat(64));
-    case.assert_refused(&[WEIGHTS, "sha256 000", &sha256(&weights()), "as our manifest has it", "Nothing was fetched"]);
+    case.assert_refused(&[
+        WEIGHTS,
+        "sha256 000",
+        &sha256(&weights()),
+        "as our manifest has it",
+        "Nothing was fetched",
+    ]);
     case.files[0] = RemoteFile { size: Some(7), ..unknown(WEIGHTS) };
     case.assert_refused(&["expected 7 bytes", "found 200000 bytes on the Hub"]);
     assert_eq!(case.server.requests().len(), 0, "nothing was asked for but the list");
@@ -169,7 +181,8 @@ fn a_file_that_the_commit_has_not_is_told_with_those_it_has() {
 fn a_list_of_several_pages_is_read_whole_and_at_the_endpoint_only() {
     let page = |entry: String| Answer::file(format!("[{entry}]").into_bytes());
     // The address names another host; only its path is taken.
-    let next = format!("<https://huggingface.co/api/models/owner/name/tree/{REVISION}?cursor=2>; rel=\"next\"");
+    let next =
+        format!("<https://huggingface.co/api/models/owner/name/tree/{REVISION}?cursor=2>; rel=\"next\"");
     let first = page(small(CONFIG, CONFIG_OID, 3)).with_header("Link", &next);
     let second = page(large(WEIGHTS, &sha256(&weights()), weights().len()));
     let mut case = Case::bare([vec![first, second], both()].concat());
@@ -252,7 +265,10 @@ fn half_a_file_goes_on_where_it_ended() {
 #[test]
 fn what_is_only_looked_for_is_told_with_what_is_missing() {
     let case = Case::honest(vec![]);
-    assert_says(&case.locate().unwrap_err(), &["owner/name", REVISION, WEIGHTS, CONFIG, "is not whole in the cache"]);
+    assert_says(
+        &case.locate().unwrap_err(),
+        &["owner/name", REVISION, WEIGHTS, CONFIG, "is not whole in the cache"],
+    );
     assert_eq!(case.server.requests().len(), 0);
 }
 
@@ -288,7 +304,10 @@ fn a_copy_without_a_digest_is_not_trusted() {
     let name = case.folder.path().join("models--owner--name/snapshots").join(REVISION).join(CONFIG);
     fs::create_dir_all(name.parent().unwrap()).unwrap();
     fs::write(&name, "copied by hand").unwrap();
-    assert_says(&case.locate().unwrap_err(), &["config.json", "a digest to check it against", "HF_HUB_OFFLINE"]);
+    assert_says(
+        &case.locate().unwrap_err(),
+        &["config.json", "a digest to check it against", "HF_HUB_OFFLINE"],
+    );
     case.hub.offline = true;
     assert_says(&case.fetch().unwrap_err(), &["a digest to check it against"]);
     // The Hub is asked where it may be, and its file takes the place of the copy.
@@ -299,7 +318,8 @@ fn a_copy_without_a_digest_is_not_trusted() {
 
 #[test]
 fn a_disk_that_is_too_small_is_told_before_anything_is_asked_for() {
-    let case = Case::new(Server::listing(&format!("[{}]", large(WEIGHTS, &"0".repeat(64), usize::MAX / 2)), vec![]));
+    let case =
+        Case::new(Server::listing(&format!("[{}]", large(WEIGHTS, &"0".repeat(64), usize::MAX / 2)), vec![]));
     if cfg!(unix) {
         case.assert_refused(&["expected room for", " free; make room", "HF_HOME"]);
         assert_eq!(case.server.requests().len(), 0);

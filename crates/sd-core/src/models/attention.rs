@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor, bail};
 
 use crate::ops::attention::{attention, attention_with_map};
+use crate::ops::copy::contiguous;
 use crate::taps::{Site, Tap};
 
 /// softmax(q·kᵀ/√D + mask)·v for each head, of q (B, Tq, H·D), k and v (B, Tk, H·D); gives (B, Tq, H·D).
@@ -29,7 +30,7 @@ pub(crate) fn attend(
     } else {
         attention(&q, &k, &v, scale, causal)?
     };
-    y.transpose(1, 2)?.flatten_from(2)
+    contiguous(&y.transpose(1, 2)?)?.flatten_from(2)
 }
 
 /// (B, T, H·D) → (B, H, T, D), a view.

@@ -96,25 +96,9 @@ pub(crate) fn row_major<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -
     Ok(match layout.contiguous_offsets() {
         Some((start, end)) => Cow::Borrowed(&elements[start..end]),
         None => {
-            let mut gathered = Vec::with_capacity(layout.shape().elem_count());
-            gather(&elements[layout.start_offset()..], layout.dims(), layout.stride(), &mut gathered);
-            Cow::Owned(gathered)
+            Cow::Owned(copy::cpu::gather(&elements[layout.start_offset()..], layout.dims(), layout.stride()))
         }
     })
-}
-
-/// Appends the elements of a strided array in row-major order.
-fn gather<T: Real>(from: &[T], dims: &[usize], strides: &[usize], into: &mut Vec<T>) {
-    match (dims, strides) {
-        ([], _) => into.push(from[0]),
-        (&[size], &[1]) => into.extend_from_slice(&from[..size]),
-        (&[size], &[0]) => into.extend(std::iter::repeat_n(from[0], size)),
-        (&[size], &[stride]) => into.extend((0..size).map(|i| from[i * stride])),
-        (&[size, ref dims @ ..], &[stride, ref strides @ ..]) => {
-            (0..size).for_each(|i| gather(&from[i * stride..], dims, strides, into));
-        }
-        _ => unreachable!("a layout has as many strides as sizes"),
-    }
 }
 
 /// Runs `body` on the row-major elements of a CPU tensor.

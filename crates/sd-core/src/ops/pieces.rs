@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::Real;
+
 /// Elements up to which waking another thread costs more than it saves: it takes as long as some 10⁵ elements of a norm. Tests have
 /// a lower one, so that what they hold for several threads is done by several.
 const ALONE: usize = if cfg!(test) { 1 << 12 } else { 1 << 17 };
@@ -33,6 +35,59 @@ pub(crate) fn each_pair<A: Send, B: Send>(
     } else {
         let pieces = a.par_chunks_mut(piece_a).zip(b.par_chunks_mut(piece_b));
         pieces.enumerate().for_each(|(index, (a, b))| body(index, a, b));
+    }
+}
+
+/// Fills N matrices of `width` columns rectangle by rectangle, at most `rows` × `columns` each. `fill(row, column, parts)` is given buffers
+/// of the rectangle's size, row-major, one for each matrix, and its first row and column.
+pub(crate) fn each_rectangle<T: Real, const N: usize>(
+    outs: [&mut [T]; N],
+    width: usize,
+    [rows, columns]: [usize; 2],
+    fill: impl Fn(usize, usize, [usize; 2], &mut [Vec<T>; N]) + Sync + Send,
+) {
+    let (height, len) =
+        (outs.first().map_or(0, |out| out.len() / width), outs.first().map_or(0, |out| out.len()));
+    assert!(outs.iter().all(|out| out.len() == height * width), "the matrices have one shape");
+    let across = width.div_ceil(columns);
+    let targets = outs.map(|out| Target(out.as_mut_ptr()));
+    let body = |buffers: &mut [Vec<T>; N], index: usize| {
+        let (row, column) = (index / across * rows, index % across * columns);
+        let size = [rows.min(height - row), columns.min(width - column)];
+        buffers.iter_mut().for_each(|buffer| buffer.resize(size[0] * size[1], T::from_f64(0.0)));
+        fill(row, column, size, buffers);
+        for (target, buffer) in targets.iter().zip(buffers.iter()) {
+            for (i, line) in buffer.chunks_exact(size[1]).enumerate() {
+                // SAFETY: row + i < height and column + line.len() ≤ width, so the line lies in the matrix; no other index writes
+                // it, since rectangles of different indices share no element; the buffers are no part of the matrix.
+                unsafe {
+                    target.at((row + i) * width + column).copy_from_nonoverlapping(line.as_ptr(), line.len())
+                };
+            }
+        }
+    };
+    let count = height.div_ceil(rows) * across;
+    if alone(len) {
+        let mut buffers = std::array::from_fn(|_| Vec::new());
+        (0..count).for_each(|index| body(&mut buffers, index));
+    } else {
+        (0..count).into_par_iter().for_each_init(|| std::array::from_fn(|_| Vec::new()), body);
+    }
+}
+
+/// Where a matrix begins, for threads that each write their own elements.
+struct Target<T>(*mut T);
+// SAFETY: whoever writes through it argues, in an `unsafe` block, that no two threads touch one element.
+unsafe impl<T: Send> Send for Target<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Target<T> {}
+
+impl<T> Target<T> {
+    /// # Safety
+    /// `offset` stays within the allocation.
+    unsafe fn at(&self, offset: usize) -> *mut T {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(offset) }
     }
 }
 

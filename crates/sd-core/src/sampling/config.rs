@@ -273,7 +273,8 @@ const LAMBDA: &str = "lambda_min_clipped";
 /// The object that `json` holds. Python writes −∞ as `-Infinity`, which is no JSON; it is read as null.
 fn parse(json: &str) -> Result<Map<String, Value>, ConfigError> {
     let not_an_object = |found: String| ConfigError::NotAnObject { found };
-    let value = serde_json::from_str(&without_infinity(json)).map_err(|error| not_an_object(error.to_string()))?;
+    let value =
+        serde_json::from_str(&without_infinity(json)).map_err(|error| not_an_object(error.to_string()))?;
     match value {
         Value::Object(fields) => Ok(fields),
         other => Err(not_an_object(other.to_string())),
@@ -315,18 +316,12 @@ fn read_settings(kind: SamplerKind, fields: &mut Fields) -> Settings {
     }
 }
 
-const PREDICTIONS: [(&str, Prediction); 3] = [
-    ("epsilon", Prediction::Epsilon),
-    ("v_prediction", Prediction::V),
-    ("sample", Prediction::Sample),
-];
+const PREDICTIONS: [(&str, Prediction); 3] =
+    [("epsilon", Prediction::Epsilon), ("v_prediction", Prediction::V), ("sample", Prediction::Sample)];
 const SPACINGS: [(&str, Spacing); 3] =
     [("leading", Spacing::Leading), ("trailing", Spacing::Trailing), ("linspace", Spacing::Linspace)];
-const BETAS: [(&str, Beta); 3] = [
-    ("linear", Beta::Linear),
-    ("scaled_linear", Beta::ScaledLinear),
-    ("squaredcos_cap_v2", Beta::Cosine),
-];
+const BETAS: [(&str, Beta); 3] =
+    [("linear", Beta::Linear), ("scaled_linear", Beta::ScaledLinear), ("squaredcos_cap_v2", Beta::Cosine)];
 const LAST_SIGMAS: [(&str, LastSigma); 2] = [("zero", LastSigma::Zero), ("sigma_min", LastSigma::SigmaMin)];
 const VARIANCES: [(&str, Variance); 2] =
     [("fixed_small", Variance::FixedSmall), ("fixed_large", Variance::FixedLarge)];
@@ -392,8 +387,13 @@ fn read_euler(fields: &mut Fields) -> Method {
 fn read_dpm(fields: &mut Fields) -> Dpm {
     fields.neutral("thresholding", &[json!(false)]);
     fields.neutral("algorithm_type", &[json!("dpmsolver++")]);
-    let off =
-        ["use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas", "use_dynamic_shifting"];
+    let off = [
+        "use_exponential_sigmas",
+        "use_beta_sigmas",
+        "use_lu_lambdas",
+        "use_flow_sigmas",
+        "use_dynamic_shifting",
+    ];
     off.into_iter().for_each(|name| fields.neutral(name, &OFF));
     // Only the learned ones have an effect on this class.
     let fixed = ["fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"].map(Value::from);

@@ -8,7 +8,7 @@
 //! sample. *Undoing* ([`Ddim::undo`]) is exact: for a given answer a step is linear, `x' = A·x + B·m + σ·z`, so that
 //! `x = (x' − B·m − σ·z)/A`.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 
 use super::error::SamplingError;
 use super::rule::{Given, Rule};
@@ -20,6 +20,9 @@ use super::state::State;
 use super::tensor::{add, clip, div, mul, sub};
 use super::within;
 use crate::ops::guidance::DdimStep;
+
+/// What may be missing of a variance that is 0.
+const ROUNDING: f64 = 1e-6;
 
 /// x₀ as `output` has it at level `alpha`.
 pub(super) fn clean(prediction: Prediction, output: &Tensor, x: &Tensor, alpha: Scalar) -> Result<Tensor> {
@@ -67,6 +70,16 @@ impl Levels {
     fn variance(self) -> Scalar {
         (self.next.rest() / self.alpha.rest()) * (self.alpha / self.next).rest()
     }
+
+    /// What σ leaves of the noise's variance, 1 − ᾱ' − σ². With η = 1 and ᾱ = 0 that is 0, and a rounding less.
+    fn left(self, sigma: Scalar) -> Scalar {
+        self.next.rest() - sigma.square()
+    }
+
+    /// √(1 − ᾱ' − σ²), the weight of ε.
+    fn direction(self, sigma: Scalar) -> Scalar {
+        self.left(sigma).at_least(0.0).sqrt()
+    }
 }
 
 /// What DDIM and its inverse share.
@@ -101,7 +114,7 @@ impl Walk {
         let Levels { alpha, next } = self.levels[i];
         let x0 = clip(clean(self.prediction, given.output, given.x, alpha)?, self.clip)?;
         let noise = noise_of(self.prediction, given.output, given.x, alpha)?;
-        let direction = (next.rest() - sigma.square()).sqrt();
+        let direction = self.levels[i].direction(sigma);
         add(&mul(&x0, next.sqrt())?, &mul(&noise, direction)?)
     }
 
@@ -109,7 +122,7 @@ impl Walk {
     fn linear(&self, i: usize, sigma: Scalar) -> (Scalar, Scalar) {
         let Levels { alpha, next } = self.levels[i];
         let (signal, noise) = mixture(alpha);
-        let (kept, direction) = (next.sqrt(), (next.rest() - sigma.square()).sqrt());
+        let (kept, direction) = (next.sqrt(), self.levels[i].direction(sigma));
         match self.prediction {
             Prediction::Epsilon => (kept / signal, direction - kept / signal * noise),
             Prediction::V => (kept * signal + direction * noise, direction * signal - kept * noise),
@@ -135,13 +148,25 @@ impl Ddim {
         last_alpha_is_one: bool,
     ) -> std::result::Result<Self, SamplingError> {
         let train = schedule.train_steps();
-        let timesteps = within(whole(settings.spacing, train, steps, settings.steps_offset), settings, steps)?;
+        let timesteps =
+            within(whole(settings.spacing, train, steps, settings.steps_offset), settings, steps)?;
         let last = alpha_beyond(schedule, last_alpha_is_one);
         let levels = |t: i64| {
             let next = alpha_or(schedule, t - (train / steps) as i64, last);
             Levels { alpha: schedule.alpha(t as usize), next }
         };
-        Ok(Self { walk: Walk::new(settings, schedule, timesteps, clip, levels)?, eta })
+        let ddim = Self { walk: Walk::new(settings, schedule, timesteps, clip, levels)?, eta };
+        ddim.leaves_room().then_some(ddim).ok_or(SamplingError::Eta {
+            eta,
+            sampler: "ddim",
+            expected: "at most 1: more adds more noise than a step has",
+        })
+    }
+
+    /// Whether no step adds more noise than the next level has.
+    fn leaves_room(&self) -> bool {
+        let room = |(i, level): (usize, &Levels)| level.left(self.sigma(i)).value() >= -ROUNDING;
+        self.walk.levels.iter().enumerate().all(room)
     }
 
     fn sigma(&self, i: usize) -> Scalar {
@@ -186,6 +211,9 @@ impl Rule for Ddim {
         self.walk.clip.is_none().then(|| {
             let sigma = self.sigma(i);
             let (kept, turned) = self.walk.linear(i, sigma);
+            if kept.value() == 0.0 {
+                bail!("step {i} leaves nothing of the sample before it: it cannot be undone");
+            }
             let without_noise = given.with_noise(given.x.clone(), -sigma)?;
             div(&sub(&without_noise, &mul(given.output, turned)?)?, kept)
         })
@@ -205,7 +233,8 @@ impl Inverse {
         first_alpha_is_one: bool,
     ) -> std::result::Result<Self, SamplingError> {
         let train = schedule.train_steps();
-        let mut timesteps = within(whole(settings.spacing, train, steps, settings.steps_offset), settings, steps)?;
+        let mut timesteps =
+            within(whole(settings.spacing, train, steps, settings.steps_offset), settings, steps)?;
         timesteps.reverse();
         let first = alpha_beyond(schedule, first_alpha_is_one);
         let levels = |t: i64| {

@@ -63,7 +63,8 @@ impl Ddpm {
         let alphas: Vec<Scalar> = timesteps.iter().map(|&t| schedule.alpha(t as usize)).collect();
         needs_signal(settings.prediction, alphas.iter().copied())?;
         let nexts = alphas.iter().skip(1).copied().chain([schedule.precision().scalar(1.0)]);
-        let levels = alphas.iter().zip(nexts).map(|(&alpha, next)| Level::new(alpha, next, variance)).collect();
+        let levels =
+            alphas.iter().zip(nexts).map(|(&alpha, next)| Level::new(alpha, next, variance)).collect();
         Ok(Self { prediction: settings.prediction, clip, timesteps, levels })
     }
 }

@@ -15,7 +15,7 @@ use super::settings::{Dpm, LastSigma, Prediction, Settings, Solver};
 use super::sigmas::{Table, all_different, karras};
 use super::spacing::{Spacing, leading, linspace, trailing};
 use super::state::State;
-use super::tensor::{add, as_single, div, mul, sub};
+use super::tensor::{add, div, mul, sub};
 use super::within;
 
 /// With fewer steps the last one may be of first order.
@@ -29,7 +29,6 @@ pub(super) struct DpmSolver {
     timesteps: Vec<f64>,
     /// One more than timesteps.
     sigmas: Vec<Scalar>,
-    precision: Precision,
 }
 
 /// α, σ̂ and λ of a level.
@@ -70,12 +69,13 @@ impl DpmSolver {
         if options.karras {
             visited = karras(table.largest(), table.smallest(), steps);
             // The fractions are cut off where they are not rounded.
-            let round = if settings.schedule.beta == Beta::Cosine { f64::trunc } else { f64::round_ties_even };
+            let round =
+                if settings.schedule.beta == Beta::Cosine { f64::trunc } else { f64::round_ties_even };
             timesteps = visited.iter().map(|&sigma| round(table.timestep(sigma))).collect();
         }
         let sigmas = table.levels(visited, options.last);
         all_different(&sigmas[..timesteps.len()], steps, train)?;
-        Ok(Self { prediction: settings.prediction, options, timesteps, sigmas, precision: schedule.precision() })
+        Ok(Self { prediction: settings.prediction, options, timesteps, sigmas })
     }
 
     /// Whether step `i` of a run that has taken `calls` is of first order.
@@ -162,7 +162,7 @@ impl Rule for DpmSolver {
         let (from, to) = (Level::of(self.sigmas[i]), Level::of(self.sigmas[i + 1]));
         let h = to.lambda - from.lambda;
         let x0 = state.answer(0)?;
-        let kept = mul(&as_single(given.x, self.precision)?, to.sigma / from.sigma)?;
+        let kept = mul(given.x, to.sigma / from.sigma)?;
         let first = sub(&kept, &mul(x0, to.alpha * ((-h).exp() - 1.0))?)?;
         if self.is_first_order(i, state.calls) {
             return Ok(first);

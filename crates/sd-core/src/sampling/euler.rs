@@ -16,7 +16,7 @@ use super::settings::{LastSigma, Prediction, Settings};
 use super::sigmas::{Table, karras};
 use super::spacing::{Spacing, linspace, whole};
 use super::state::State;
-use super::tensor::{add, as_single, div, mul, sub};
+use super::tensor::{add, div, mul, sub};
 use super::within;
 
 /// Euler's method, with or without fresh noise.
@@ -28,7 +28,6 @@ pub(super) struct Euler {
     /// One more than timesteps.
     sigmas: Vec<Scalar>,
     init_noise_sigma: f64,
-    precision: Precision,
 }
 
 impl Euler {
@@ -51,7 +50,7 @@ impl Euler {
         let sigmas = table.levels(visited, last);
         let init_noise_sigma = deviation(sigmas[0], settings.spacing);
         let prediction = settings.prediction;
-        Ok(Self { prediction, ancestral: false, timesteps, sigmas, init_noise_sigma, precision })
+        Ok(Self { prediction, ancestral: false, timesteps, sigmas, init_noise_sigma })
     }
 
     pub(super) fn ancestral(
@@ -125,10 +124,9 @@ impl Rule for Euler {
     }
 
     fn step(&self, _state: &mut State, i: usize, given: Given<'_>) -> Result<Tensor> {
-        let x = as_single(given.x, self.precision)?;
-        let x0 = self.denoised(given.output, i, &x)?;
+        let (x, x0) = (given.x, self.denoised(given.output, i, given.x)?);
         let (to, up) = self.target(i);
-        let derivative = div(&sub(&x, &x0)?, self.sigmas[i])?;
-        given.with_noise(add(&x, &mul(&derivative, to - self.sigmas[i])?)?, up)
+        let derivative = div(&sub(x, &x0)?, self.sigmas[i])?;
+        given.with_noise(add(x, &mul(&derivative, to - self.sigmas[i])?)?, up)
     }
 }

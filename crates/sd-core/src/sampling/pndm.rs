@@ -69,7 +69,8 @@ impl Pndm {
 
     /// Equation 11: from `x` at `from` to `to`.
     fn transfer(&self, x: &Tensor, output: &Tensor, from: i64, to: i64) -> Result<Tensor> {
-        let (alpha, next) = (alpha_or(&self.schedule, from, self.last), alpha_or(&self.schedule, to, self.last));
+        let (alpha, next) =
+            (alpha_or(&self.schedule, from, self.last), alpha_or(&self.schedule, to, self.last));
         let noise = match self.prediction {
             Prediction::V => add(&mul(output, alpha.sqrt())?, &mul(x, alpha.rest().sqrt())?)?,
             _ => output.clone(),

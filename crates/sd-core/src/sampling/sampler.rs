@@ -196,12 +196,14 @@ impl Sampler {
     ) -> Result<Tensor> {
         self.check(uncond, i, x, noise)?;
         same("cond", cond, x)?;
-        if let Some(fused) = self.rule.fused(i, guidance) {
-            let next = guided_ddim_step(x, uncond, cond, &fused, noise)?;
-            state.advance(i);
-            return Ok(next);
-        }
-        self.step(state, &guided(uncond, cond, guidance)?, i, x, noise)
+        let dtype = compute_dtype(x.dtype());
+        let [sample, uncond, cond] = [x.to_dtype(dtype)?, uncond.to_dtype(dtype)?, cond.to_dtype(dtype)?];
+        let noise = noise.map(|noise| noise.to_dtype(dtype)).transpose()?;
+        let next = match self.rule.fused(i, guidance) {
+            Some(fused) => guided_ddim_step(&sample, &uncond, &cond, &fused, noise.as_ref())?,
+            None => self.step(state, &guided(&uncond, &cond, guidance)?, i, &sample, noise.as_ref())?,
+        };
+        next.to_dtype(x.dtype())
     }
 
     /// The sample before step `i` of DDIM, of the model's `output` in that step, the sample `next` after it and the noise that it
@@ -234,7 +236,9 @@ impl Sampler {
             same("noise", noise, x)?;
         }
         match (self.rule.takes_noise(i), noise.is_some()) {
-            (true, false) => bail!("step {i} takes fresh noise and none was given (see Sampler::takes_noise)"),
+            (true, false) => {
+                bail!("step {i} takes fresh noise and none was given (see Sampler::takes_noise)")
+            }
             (false, true) => bail!("step {i} takes no noise and some was given (see Sampler::takes_noise)"),
             _ => Ok(()),
         }

@@ -53,7 +53,10 @@ mod tests {
 
     #[test]
     fn the_three_spacings_of_table_2() {
-        assert_eq!(whole(Spacing::Leading, 1000, 10, 0), [900., 800., 700., 600., 500., 400., 300., 200., 100., 0.]);
+        assert_eq!(
+            whole(Spacing::Leading, 1000, 10, 0),
+            [900., 800., 700., 600., 500., 400., 300., 200., 100., 0.]
+        );
         assert_eq!(whole(Spacing::Linspace, 1000, 4, 0), [999., 666., 333., 0.]);
         assert_eq!(whole(Spacing::Trailing, 1000, 4, 0), [999., 749., 499., 249.]);
     }

@@ -1,8 +1,8 @@
-//! The few operations on tensors that a step is made of, in PyTorch's order and with its promotion.
+//! The few operations on tensors that a step is made of, in PyTorch's order.
 
 use candle_core::{DType, Result, Tensor};
 
-use super::scalar::{Precision, Scalar};
+use super::scalar::Scalar;
 
 /// `c·x`.
 pub(super) fn mul(x: &Tensor, c: Scalar) -> Result<Tensor> {
@@ -14,20 +14,14 @@ pub(super) fn div(x: &Tensor, c: Scalar) -> Result<Tensor> {
     x.broadcast_div(&Tensor::new(c.value(), x.device())?.to_dtype(x.dtype())?)
 }
 
-/// `x + y`, in float64 where one of them is.
+/// `x + y`.
 pub(super) fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    let dtype = wider(x, y);
-    x.to_dtype(dtype)? + y.to_dtype(dtype)?
+    x + y
 }
 
-/// `x − y`, in float64 where one of them is.
+/// `x − y`.
 pub(super) fn sub(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    let dtype = wider(x, y);
-    x.to_dtype(dtype)? - y.to_dtype(dtype)?
-}
-
-fn wider(x: &Tensor, y: &Tensor) -> DType {
-    if x.dtype() == DType::F64 || y.dtype() == DType::F64 { DType::F64 } else { x.dtype() }
+    x - y
 }
 
 /// `x` within ±`bound`, where there is one.
@@ -44,14 +38,6 @@ pub(super) fn scale_rows(x: &Tensor, c: &[Scalar]) -> Result<Tensor> {
     shape[0] = c.len();
     let values: Vec<f64> = c.iter().map(|c| c.value()).collect();
     x.broadcast_mul(&Tensor::from_vec(values, shape, x.device())?.to_dtype(x.dtype())?)
-}
-
-/// `x` in float32 where the arithmetic is single. diffusers' samplers in σ do that to latents of every dtype, float64 included.
-pub(super) fn as_single(x: &Tensor, precision: Precision) -> Result<Tensor> {
-    match precision {
-        Precision::Single => x.to_dtype(DType::F32),
-        Precision::Double => Ok(x.clone()),
-    }
 }
 
 /// What a step is computed in for latents of `dtype`: float32 for the 16-bit ones.

@@ -13,6 +13,8 @@ pub enum Choice {
     All,
     /// These.
     These(Vec<Site>),
+    /// Those for which this holds.
+    Where(fn(&Site) -> bool),
 }
 
 impl Choice {
@@ -22,6 +24,7 @@ impl Choice {
         match self {
             Self::All => true,
             Self::These(sites) => sites.contains(site),
+            Self::Where(holds) => holds(site),
         }
     }
 }

@@ -105,7 +105,11 @@ impl WeightsError {
 }
 
 /// Gives the result of a system call its place.
-pub(super) fn io<T>(path: &Path, action: &'static str, result: std::io::Result<T>) -> Result<T, WeightsError> {
+pub(super) fn io<T>(
+    path: &Path,
+    action: &'static str,
+    result: std::io::Result<T>,
+) -> Result<T, WeightsError> {
     result.map_err(|source| WeightsError::io(path, action, source))
 }
 

@@ -43,7 +43,8 @@ impl Mapped {
     /// Reads one of this file's tensors.
     pub(super) fn tensor(&self, entry: &Entry, dtype: DType, device: &Device) -> TensorResult<Tensor> {
         let release = |from: usize, length: usize| self.release(entry.begin + from, length);
-        let tensor = entry.stored.tensor(&self.bytes[entry.begin..entry.end], &entry.shape, dtype, device, &release);
+        let tensor =
+            entry.stored.tensor(&self.bytes[entry.begin..entry.end], &entry.shape, dtype, device, &release);
         // Whole numbers are not read in slabs.
         if entry.end - entry.begin < stored::SLAB {
             self.release(entry.begin, entry.end - entry.begin);

@@ -64,8 +64,11 @@ fn pickled_in(folder: &Path) -> Option<PathBuf> {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         matches!(extension.as_str(), "bin" | "ckpt" | "pt" | "pth")
     };
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).filter(is_pickled).collect();
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(is_pickled)
+        .collect();
     paths.sort();
     paths.into_iter().next()
 }

@@ -138,7 +138,13 @@ impl Folder {
         }
         let Value::Object(entries) = json(&index)? else {
             let expected = "a JSON object of components";
-            return Err(WeightsError::broken(&index, "the file", expected, "another value", "fetch it again"));
+            return Err(WeightsError::broken(
+                &index,
+                "the file",
+                expected,
+                "another value",
+                "fetch it again",
+            ));
         };
         let pipeline = pipeline(&index, entries.get("_class_name"))?;
         let mut folder =

@@ -115,7 +115,13 @@ impl FolderWriter {
         for (name, bytes) in files {
             if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', ':', '\0']) {
                 let action = "give the name of a file in the tokenizer's folder";
-                return Err(WeightsError::broken(&folder, "its files", "a plain name", format!("{name:?}"), action));
+                return Err(WeightsError::broken(
+                    &folder,
+                    "its files",
+                    "a plain name",
+                    format!("{name:?}"),
+                    action,
+                ));
             }
             whole::write_bytes(&folder.join(name), bytes)?;
         }
@@ -128,11 +134,19 @@ impl FolderWriter {
     /// # Errors
     /// Where a component was not written, or the system refuses.
     pub fn finish(self) -> Result<(), WeightsError> {
-        let absent: Vec<&str> =
-            Component::ALL.iter().filter(|part| !self.classes.contains_key(part)).map(|part| part.name()).collect();
+        let absent: Vec<&str> = Component::ALL
+            .iter()
+            .filter(|part| !self.classes.contains_key(part))
+            .map(|part| part.name())
+            .collect();
         if !absent.is_empty() {
             let action = format!("write also {}", absent.join(", "));
-            return Err(WeightsError::absent(&self.path, "all five components", names_in(&self.path), action));
+            return Err(WeightsError::absent(
+                &self.path,
+                "all five components",
+                names_in(&self.path),
+                action,
+            ));
         }
         whole::write_bytes(&self.path.join(INDEX), &pretty(&self.index()))
     }

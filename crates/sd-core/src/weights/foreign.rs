@@ -16,7 +16,9 @@ pub(super) fn refuse(path: &Path, head: &[u8], length: u64) -> Result<(), Weight
         return Ok(());
     }
     match recognise(head, length) {
-        Some((found, action)) => Err(WeightsError::Foreign { path: path.to_owned(), found, action: action(path) }),
+        Some((found, action)) => {
+            Err(WeightsError::Foreign { path: path.to_owned(), found, action: action(path) })
+        }
         None => Ok(()),
     }
 }
@@ -34,7 +36,9 @@ fn recognise(head: &[u8], length: u64) -> Option<(&'static str, Advice)> {
     let says = |words: &str| text.starts_with(words.as_bytes());
     Some(match () {
         () if length == 0 => ("an empty file", again),
-        () if begins(b"PK\x03\x04") => ("a zip archive, which is how PyTorch packs a pickled checkpoint", convert),
+        () if begins(b"PK\x03\x04") => {
+            ("a zip archive, which is how PyTorch packs a pickled checkpoint", convert)
+        }
         () if is_pickle(head) => ("a pickled checkpoint", convert),
         () if says("version https://git-lfs") => ("a Git LFS pointer, not the file it stands for", pull),
         () if says("<!doctype html") || says("<html") => ("a web page (HTML)", page),

@@ -94,7 +94,13 @@ fn fills_the_file(
     }
     if end != length {
         let found = format!("{} more bytes", length - end);
-        return Err(WeightsError::broken(path, format!("after {before}"), "the end of the file", found, FETCH_AGAIN));
+        return Err(WeightsError::broken(
+            path,
+            format!("after {before}"),
+            "the end of the file",
+            found,
+            FETCH_AGAIN,
+        ));
     }
     Ok(())
 }
@@ -140,7 +146,8 @@ impl RawEntry {
         })?;
         let expected = stored.bytes(&self.shape.0);
         if expected != Some(length) {
-            let bytes = expected.map_or("more bytes than there can be".to_owned(), |bytes| format!("{bytes} bytes"));
+            let bytes =
+                expected.map_or("more bytes than there can be".to_owned(), |bytes| format!("{bytes} bytes"));
             let expected = format!("{bytes} for {} {:?}", self.dtype, self.shape.0);
             return Err(broken(expected, format!("data_offsets [{begin}, {end}], {length} bytes")));
         }

@@ -99,7 +99,14 @@ impl<'a> Loader<'a> {
     #[must_use]
     pub fn new(weights: &'a Weights, dtype: DType, device: &Device) -> Self {
         let misfit = Misfit { path: weights.place().to_owned(), ..Misfit::default() };
-        Self { weights, rules: Rules::strict(), dtype, device: device.clone(), taken: BTreeSet::new(), misfit }
+        Self {
+            weights,
+            rules: Rules::strict(),
+            dtype,
+            device: device.clone(),
+            taken: BTreeSet::new(),
+            misfit,
+        }
     }
 
     /// Allows other names and left-over tensors.

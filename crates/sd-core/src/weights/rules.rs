@@ -30,14 +30,16 @@ impl Rules {
     /// the positions that old versions of transformers stored.
     #[must_use]
     pub fn clip_text() -> Self {
-        let others = ["*position_ids", "vision_model.*", "visual_projection.*", "text_projection.*", "logit_scale"];
+        let others =
+            ["*position_ids", "vision_model.*", "visual_projection.*", "text_projection.*", "logit_scale"];
         others.iter().fold(Self::strict().prefix("text_model"), |rules, other| rules.ignorable(other))
     }
 
     /// CLIP's image encoder, as [`Rules::clip_text`] with `vision_model.`.
     #[must_use]
     pub fn clip_vision() -> Self {
-        let others = ["*position_ids", "text_model.*", "text_projection.*", "visual_projection.*", "logit_scale"];
+        let others =
+            ["*position_ids", "text_model.*", "text_projection.*", "visual_projection.*", "logit_scale"];
         others.iter().fold(Self::strict().prefix("vision_model"), |rules, other| rules.ignorable(other))
     }
 
@@ -88,7 +90,11 @@ impl Rules {
     /// Whether a tensor stored as `found` may be taken for one of shape `expected`.
     pub(super) fn takes(&self, found: &[usize], expected: &[usize]) -> bool {
         found == expected
-            || self.pointwise && expected.len() == 2 && found.len() == 4 && found[..2] == *expected && found[2..] == [1, 1]
+            || self.pointwise
+                && expected.len() == 2
+                && found.len() == 4
+                && found[..2] == *expected
+                && found[2..] == [1, 1]
     }
 }
 
@@ -128,7 +134,13 @@ mod tests {
 
     #[test]
     fn stars_stand_for_anything() {
-        let yes = [("*.position_ids", "a.b.position_ids"), ("a*", "a"), ("*", "x"), ("a.*.c*", "a.b.b.cd"), ("é*", "éü")];
+        let yes = [
+            ("*.position_ids", "a.b.position_ids"),
+            ("a*", "a"),
+            ("*", "x"),
+            ("a.*.c*", "a.b.b.cd"),
+            ("é*", "éü"),
+        ];
         let no = [("*.position_ids", "position_ids"), ("a*c", "ab"), ("a", "ab"), ("", "a")];
         assert!(yes.iter().all(|(pattern, name)| matches(pattern, name)));
         assert!(no.iter().all(|(pattern, name)| !matches(pattern, name)));

@@ -52,8 +52,15 @@ fn read(path: &Path) -> Result<Index, WeightsError> {
 /// The paths of the files, each a plain name, all of them there.
 fn places(index: &Path, folder: &Path, files: &[&String]) -> Result<Vec<PathBuf>, WeightsError> {
     if let Some(bad) = files.iter().find(|file| !is_plain(file)) {
-        let action = "an index that points out of its folder is not followed: fetch it again from a place you trust";
-        return Err(WeightsError::broken(index, "weight_map", "names of files in this folder", format!("{bad:?}"), action));
+        let action =
+            "an index that points out of its folder is not followed: fetch it again from a place you trust";
+        return Err(WeightsError::broken(
+            index,
+            "weight_map",
+            "names of files in this folder",
+            format!("{bad:?}"),
+            action,
+        ));
     }
     let absent: Vec<&&String> = files.iter().filter(|file| !folder.join(file).exists()).collect();
     if !absent.is_empty() {
@@ -100,7 +107,13 @@ fn add_unlisted(
             if owner != place {
                 let both = format!("it in {} and {}", file_name(&parts[owner].path), file_name(&part.path));
                 let action = "one of the files is not of this model: fetch index and files together";
-                return Err(WeightsError::broken(index, format!("tensor `{name}`"), "one file that has it", both, action));
+                return Err(WeightsError::broken(
+                    index,
+                    format!("tensor `{name}`"),
+                    "one file that has it",
+                    both,
+                    action,
+                ));
             }
         }
     }

@@ -113,8 +113,16 @@ impl Stored {
         match dtype {
             DType::F32 => Tensor::from_vec(read.fill(vec![0f32; read.count()], Self::to_f32), shape, device),
             DType::F64 => Tensor::from_vec(read.fill(vec![0f64; read.count()], Self::to_f64), shape, device),
-            DType::F16 => Tensor::from_vec(read.fill(vec![0u16; read.count()].reinterpret_into(), Self::to_f16), shape, device),
-            DType::BF16 => Tensor::from_vec(read.fill(vec![0u16; read.count()].reinterpret_into(), Self::to_bf16), shape, device),
+            DType::F16 => Tensor::from_vec(
+                read.fill(vec![0u16; read.count()].reinterpret_into(), Self::to_f16),
+                shape,
+                device,
+            ),
+            DType::BF16 => Tensor::from_vec(
+                read.fill(vec![0u16; read.count()].reinterpret_into(), Self::to_bf16),
+                shape,
+                device,
+            ),
             other => bail!("{} cannot be read as {other:?}", self.name),
         }
     }
@@ -129,7 +137,9 @@ impl Stored {
             "U32" => words(bytes).map(|word| i64::from(u32::from_le_bytes(word))).collect(),
             "I32" => words(bytes).map(|word| i64::from(i32::from_le_bytes(word))).collect(),
             "I64" => words(bytes).map(i64::from_le_bytes).collect(),
-            name => bail!("elements of type {name} are not read; expected F16, BF16, F32, F64 or whole numbers"),
+            name => {
+                bail!("elements of type {name} are not read; expected F16, BF16, F32, F64 or whole numbers")
+            }
         };
         Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
     }

@@ -17,7 +17,8 @@ pub(super) fn write(
     let file = OpenOptions::new().write(true).create_new(true).open(&unfinished.path);
     let mut writer = BufWriter::with_capacity(1 << 20, io(path, "make it", file)?);
     fill(&mut writer)?;
-    let written = writer.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|file| file.sync_all());
+    let written =
+        writer.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|file| file.sync_all());
     io(path, "write it", written)?;
     io(path, "name it", fs::rename(&unfinished.path, path))?;
     io(path, "flush its folder to disk", sync_folder_of(path))

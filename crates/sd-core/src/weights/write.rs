@@ -65,7 +65,8 @@ pub fn write_streamed(
         io(path, "write it", file.write_all(&(header.len() as u64).to_le_bytes()))?;
         io(path, "write it", file.write_all(&header))?;
         for planned in &plan {
-            let tensor = tensor(&planned.name).and_then(|tensor| as_planned(planned, tensor)).map_err(in_file)?;
+            let tensor =
+                tensor(&planned.name).and_then(|tensor| as_planned(planned, tensor)).map_err(in_file)?;
             io(path, "write it", write_elements(&tensor, file).map_err(in_file)?)?;
         }
         Ok(())

@@ -139,7 +139,8 @@ fn place(name: &str, root: &Path, hub: Option<&Hub>) -> Result<Place, DataError>
         return Ok(Place::Drawn(recipe));
     }
     let kind = Kind::named(name).ok_or_else(|| DataError::unknown(name, &NAMES))?;
-    let snapshot = hub.zip(datasets::manifest(name)).and_then(|(hub, manifest)| datasets::snapshot(hub, manifest));
+    let snapshot =
+        hub.zip(datasets::manifest(name)).and_then(|(hub, manifest)| datasets::snapshot(hub, manifest));
     let folders: Vec<PathBuf> = [Some(root.to_owned()), snapshot.clone()].into_iter().flatten().collect();
     let copy = cifar::find(&kind, &folders)?;
     let in_cache = snapshot.is_some_and(|snapshot| copy.all().all(|path| path.starts_with(&snapshot)));

@@ -138,7 +138,14 @@ mod tests {
     fn each_pipeline_names_every_part_of_one() {
         for manifest in manifests().iter().filter(|manifest| manifest.name.starts_with("sd-")) {
             let has = |part: &str| manifest.hub.files.iter().any(|file| file.path.starts_with(part));
-            for part in ["model_index.json", "unet/diff", "vae/diff", "text_encoder/model", "tokenizer/vocab", "scheduler/"] {
+            for part in [
+                "model_index.json",
+                "unet/diff",
+                "vae/diff",
+                "text_encoder/model",
+                "tokenizer/vocab",
+                "scheduler/",
+            ] {
                 assert!(has(part), "{}: no {part}", manifest.name);
             }
         }

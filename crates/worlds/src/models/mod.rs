@@ -38,11 +38,11 @@ pub enum ModelError {
         /// Its name in print.
         title: String,
         /// What is missing.
-        source: FetchError,
+        source: Box<FetchError>,
     },
     /// It is in the cache and not as it should be.
     #[error(transparent)]
-    Broken(FetchError),
+    Broken(Box<FetchError>),
 }
 
 /// What a user named: a folder, or a model that may have to be fetched.
@@ -88,13 +88,16 @@ pub fn resolve(name_or_folder: &str, hub: &Hub) -> Result<PathBuf, ModelError> {
 /// # Errors
 /// [`ModelError::Absent`] and [`ModelError::Broken`].
 pub fn locate(manifest: &ModelManifest, hub: &Hub) -> Result<PathBuf, ModelError> {
-    let repository = manifest.repository().map_err(ModelError::Broken)?;
+    let broken = |error| ModelError::Broken(Box::new(error));
+    let repository = manifest.repository().map_err(broken)?;
     match hub::locate(&repository, &manifest.files(), hub) {
         Ok(_) => Ok(hub::snapshot(hub, &repository)),
-        Err(source @ FetchError::NotHere { .. }) => {
-            Err(ModelError::Absent { name: manifest.name.clone(), title: manifest.title.clone(), source })
-        }
-        Err(error) => Err(ModelError::Broken(error)),
+        Err(source @ FetchError::NotHere { .. }) => Err(ModelError::Absent {
+            name: manifest.name.clone(),
+            title: manifest.title.clone(),
+            source: Box::new(source),
+        }),
+        Err(error) => Err(broken(error)),
     }
 }
 
@@ -142,7 +145,10 @@ mod tests {
     fn an_unknown_name_is_refused_with_a_suggestion() {
         let folder = tempfile::tempdir().unwrap();
         let message = resolve("sd-v1-6", &hub(folder.path())).unwrap_err().to_string();
-        assert!(message.contains("a model's folder or one of sd-v1-4") && message.contains("did you mean"), "{message}");
+        assert!(
+            message.contains("a model's folder or one of sd-v1-4") && message.contains("did you mean"),
+            "{message}"
+        );
     }
 
     #[test]

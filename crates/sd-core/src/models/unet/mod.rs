@@ -15,11 +15,11 @@ mod config;
 mod tests;
 mod transformer;
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 use self::blocks::{Condition, DownBlock, MidBlock, Plan, UpBlock};
 pub use self::config::{CLASS, Config, Level};
-use crate::nn::{Conv2d, GroupNorm, Linear, Scope};
+use crate::nn::{Conv2d, GroupNorm, Linear, Scope, Specification};
 use crate::ops::activation::{Activation, silu};
 use crate::taps::{Kind, Site, Tap};
 
@@ -126,6 +126,14 @@ impl UNet2DConditionModel {
     }
 }
 
+/// The activations that the network of `config` offers to a tap, in the order of a pass.
+///
+/// # Errors
+/// Where there is no such network.
+pub fn sites(config: &Config) -> Result<Vec<Site>> {
+    Ok(Specification::of(|scope| UNet2DConditionModel::new(scope, config))?.sites)
+}
+
 fn down_blocks(scope: &mut Scope<'_>, config: &Config) -> Result<Vec<DownBlock>> {
     let count = config.levels.len();
     let block = |i: usize| {
@@ -202,24 +210,24 @@ impl TimeEmbedding {
     /// (B, E) in the dtype and on the device of `sample`.
     fn forward(&self, timesteps: &[f64], sample: &Tensor, tap: &mut dyn Tap) -> Result<Tensor> {
         let batch = sample.dims()[0];
-        let rows: Vec<f64> = (0..batch)
-            .flat_map(|row| self.frequencies(timesteps[row.min(timesteps.len() - 1)], sample.dtype()))
-            .collect();
+        let rows: Vec<f64> =
+            (0..batch).flat_map(|row| self.frequencies(timesteps[row.min(timesteps.len() - 1)])).collect();
         let x = Tensor::from_vec(rows, (batch, self.channels), &candle_core::Device::Cpu)?;
         let x = x.to_dtype(sample.dtype())?.to_device(sample.device())?;
         self.site.offer(self.linear_2.forward(&self.linear_1.forward_with(&x, Activation::Silu)?)?, tap)
     }
 
-    /// Angles in `f32`, as PyTorch computes them, but for a model in `f64`.
-    fn frequencies(&self, timestep: f64, dtype: DType) -> Vec<f64> {
+    /// The sines and cosines of angles in `f32`, as diffusers computes them whatever the model's dtype is.
+    fn frequencies(&self, timestep: f64) -> Vec<f64> {
         let half = self.channels / 2;
-        let exact = |i: usize| timestep * (-(10_000f64.ln()) * i as f64 / (half as f64 - self.shift)).exp();
-        let single = |i: usize| {
+        let angle = |i: usize| {
             let exponent = (-(10_000f64.ln())) as f32 * i as f32 / (half as f64 - self.shift) as f32;
             f64::from(timestep as f32 * f64::from(exponent).exp() as f32)
         };
-        let angle = |i: usize| if dtype == DType::F64 { exact(i) } else { single(i) };
-        let (sin, cos) = ((0..half).map(|i| angle(i).sin()), (0..half).map(|i| angle(i).cos()));
+        let (sin, cos) = (
+            (0..half).map(|i| f64::from(angle(i).sin() as f32)),
+            (0..half).map(|i| f64::from(angle(i).cos() as f32)),
+        );
         let mut row: Vec<f64> = if self.flip { cos.chain(sin).collect() } else { sin.chain(cos).collect() };
         row.resize(self.channels, 0.0);
         row

@@ -5,6 +5,7 @@ use candle_core::{Result, Tensor};
 use crate::models::attention::attend;
 use crate::nn::{Conv2d, GroupNorm, LayerNorm, Linear, Scope};
 use crate::ops::activation::geglu;
+use crate::ops::copy::contiguous;
 use crate::taps::{Kind, Site, Tap};
 
 /// ε of the group norm in front of a transformer, which no configuration names.
@@ -209,11 +210,11 @@ impl Transformer2DModel {
 
 /// (B, C, H, W) → (B, H·W, C).
 fn to_rows(x: &Tensor) -> Result<Tensor> {
-    x.flatten_from(2)?.transpose(1, 2)?.contiguous()
+    contiguous(&x.flatten_from(2)?.transpose(1, 2)?)
 }
 
 /// (B, H·W, C) → (B, C, H, W).
 fn to_pixels(rows: &Tensor, height: usize, width: usize) -> Result<Tensor> {
     let (b, _, c) = rows.dims3()?;
-    rows.transpose(1, 2)?.contiguous()?.reshape((b, c, height, width))
+    contiguous(&rows.transpose(1, 2)?)?.reshape((b, c, height, width))
 }

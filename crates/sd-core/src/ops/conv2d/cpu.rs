@@ -3,6 +3,8 @@
 //! Images are cut into *groups* (several small images, or one large one) and groups into *bands* of whole rows, so that one
 //! band has about [`TILE`] output pixels and its im2col matrix (C·U·V × pixels) stays in cache. Groups run in parallel.
 
+mod shared;
+
 use rayon::prelude::*;
 
 use super::Geometry;
@@ -138,19 +140,28 @@ fn plane_sum<T: Real>(values: &[T]) -> f64 {
 pub(super) fn forward<T: Real>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>) -> Vec<T> {
     let mut y = vec![T::zero(); g.batch * g.y_len()];
     let group = g.group();
+    if shared::pays(g) {
+        shared::forward(g, x, w, bias, &mut y);
+        return y;
+    }
     y.par_chunks_mut(group * g.y_len()).zip(x.par_chunks(group * g.x_len())).for_each_init(
         Scratch::new,
         |scratch, (y, x)| {
             for band in g.bands(y.len() / g.y_len()) {
                 forward_band(g, band, x, w, y, scratch);
             }
-            if let Some(bias) = bias {
-                let planes = y.chunks_exact_mut(g.pixels()).zip(bias.iter().cycle());
-                planes.for_each(|(plane, bias)| plane.iter_mut().for_each(|y| *y += *bias));
-            }
+            add_bias(g, bias, y);
         },
     );
     y
+}
+
+/// Adds each channel's bias to its planes.
+fn add_bias<T: Real>(g: &Geometry, bias: Option<&[T]>, y: &mut [T]) {
+    if let Some(bias) = bias {
+        let planes = y.chunks_exact_mut(g.pixels()).zip(bias.iter().cycle());
+        planes.for_each(|(plane, bias)| plane.iter_mut().for_each(|y| *y += *bias));
+    }
 }
 
 fn forward_band<T: Real>(g: &Geometry, band: Band, x: &[T], w: &[T], y: &mut [T], scratch: &mut Scratch<T>) {
@@ -171,6 +182,11 @@ fn forward_band<T: Real>(g: &Geometry, band: Band, x: &[T], w: &[T], y: &mut [T]
     }
     let outputs = &mut scratch.outputs[..g.c_out * pixels];
     product(outputs, pixels, weights, columns, false);
+    scatter(g, band, outputs, y);
+}
+
+/// Puts a (channels × pixels) matrix of several images where the images' channels lie.
+fn scatter<T: Real>(g: &Geometry, band: Band, outputs: &[T], y: &mut [T]) {
     for (image, channel, tile) in channel_rows(g, band, outputs) {
         let start = image * g.y_len() + channel * g.pixels();
         y[start..start + tile.len()].copy_from_slice(tile);
@@ -252,6 +268,10 @@ fn gather<'a, T: Real>(g: &Geometry, band: Band, dy: &'a [T], buffer: &'a mut [T
 pub(super) fn input_grad<T: Real>(g: &Geometry, dy: &[T], w: &[T]) -> Vec<T> {
     let mut dx = vec![T::zero(); g.batch * g.x_len()];
     let group = g.group();
+    if shared::pays(g) {
+        shared::input_grad(g, dy, w, &mut dx);
+        return dx;
+    }
     dx.par_chunks_mut(group * g.x_len()).zip(dy.par_chunks(group * g.y_len())).for_each_init(
         Scratch::new,
         |scratch, (dx, dy)| {

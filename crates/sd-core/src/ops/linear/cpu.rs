@@ -5,7 +5,7 @@ use crate::ops::Real;
 use crate::ops::activation::{Activation, activate, activate_grad};
 use crate::ops::buffer::written;
 use crate::ops::matmul::{View, product};
-use crate::ops::pieces::{each, each_pair, rows_for};
+use crate::ops::pieces::{each, each_rectangle, rows_for};
 use crate::ops::simd::vectorised;
 
 /// Elements in a piece of element-wise work.
@@ -22,9 +22,12 @@ pub(super) struct After<'a, T> {
     pub(super) keep: bool,
 }
 
-/// Rows of a product in a piece: an eighth, but enough to pay for packing the other operand again in every piece.
-fn rows_of_product(rows: usize) -> usize {
-    rows.div_ceil(8).clamp(32, 256)
+/// Rows and columns of a piece of the product. A piece of many rows packs the weights for them all, so pieces are as tall as there
+/// are rows, up to 256, and where that makes fewer than eight of them, narrower.
+fn piece_of_product(height: usize, width: usize) -> [usize; 2] {
+    let rows = height.min(256);
+    let across = 8usize.div_ceil(height.div_ceil(rows));
+    [rows, width.div_ceil(across).clamp(64.min(width), width)]
 }
 
 /// y, and z where it is kept.
@@ -34,37 +37,31 @@ pub(super) fn forward<T: Real>(
     after: &After<'_, T>,
     s: &Sizes,
 ) -> (Vec<T>, Option<Vec<T>>) {
-    let rows = rows_of_product(s.rows);
-    let len = s.rows * s.outputs;
-    let multiply = |piece: usize, z: &mut [T]| {
-        let count = z.len() / s.outputs;
-        let x = View::new(&x[piece * rows * s.inputs..][..count * s.inputs], count, s.inputs);
-        product(z, s.outputs, x, View::new(w, s.outputs, s.inputs).transposed(), false);
-        add_bias(z, after.bias);
+    let (len, piece) = (s.rows * s.outputs, piece_of_product(s.rows, s.outputs));
+    let multiply = |row: usize, column: usize, [rows, columns]: [usize; 2], z: &mut [T]| {
+        let x = View::new(&x[row * s.inputs..][..rows * s.inputs], rows, s.inputs);
+        let w = View::new(&w[column * s.inputs..][..columns * s.inputs], columns, s.inputs);
+        product(z, columns, x, w.transposed(), false);
+        add_bias(z, after.bias.map(|bias| &bias[column..column + columns]));
+    };
+    let fill = |row: usize, column: usize, size: [usize; 2], [y]: &mut [Vec<T>; 1]| {
+        multiply(row, column, size, y);
+        if after.activation != Activation::None {
+            let z = y.clone();
+            activate(y, &z, after.activation);
+        }
     };
     if !after.keep {
-        let fill = |piece: usize, y: &mut [T]| {
-            multiply(piece, y);
-            if after.activation != Activation::None {
-                let z = y.to_vec();
-                activate(y, &z, after.activation);
-            }
-        };
-        // SAFETY: the pieces cover y, and the product stores every element of its piece.
-        return (unsafe { written(len, |y| each(y, rows * s.outputs, fill)) }, None);
+        // SAFETY: the rectangles cover y.
+        return (unsafe { written(len, |y| each_rectangle([y], s.outputs, piece, fill)) }, None);
     }
-    let mut z = Vec::new();
-    let write = |y: &mut [T]| {
-        // SAFETY: the pieces cover both buffers; the product stores every element of z and `activate` every one of y.
-        z = unsafe {
-            written(len, |z| {
-                each_pair((y, rows * s.outputs), (z, rows * s.outputs), |piece, y, z| {
-                    multiply(piece, z);
-                    activate(y, z, after.activation);
-                });
-            })
-        };
+    let fill = |row: usize, column: usize, size: [usize; 2], [y, z]: &mut [Vec<T>; 2]| {
+        multiply(row, column, size, z);
+        activate(y, z, after.activation);
     };
+    let mut z = Vec::new();
+    // SAFETY: the rectangles cover both buffers.
+    let write = |y: &mut [T]| z = unsafe { written(len, |z| each_rectangle([y, z], s.outputs, piece, fill)) };
     // SAFETY: as above.
     (unsafe { written(len, write) }, Some(z))
 }
@@ -107,16 +104,16 @@ pub(super) fn backward<T: Real>(x: &[T], w: &[T], dz: &[T], s: &Sizes, wanted: W
 }
 
 fn input_grad<T: Real>(dx: &mut [T], w: &[T], dz: &[T], s: &Sizes) {
-    let rows = rows_of_product(s.rows);
-    each(dx, rows * s.inputs, |piece, dx| {
-        let count = dx.len() / s.inputs;
-        let dz = View::new(&dz[piece * rows * s.outputs..][..count * s.outputs], count, s.outputs);
-        product(dx, s.inputs, dz, View::new(w, s.outputs, s.inputs), false);
+    let piece = piece_of_product(s.rows, s.inputs);
+    each_rectangle([dx], s.inputs, piece, |row, column, [rows, columns], [dx]| {
+        let dz = View::new(&dz[row * s.outputs..][..rows * s.outputs], rows, s.outputs);
+        let w = View { data: &w[column..], rows: s.outputs, columns, row_stride: s.inputs, column_stride: 1 };
+        product(dx, columns, dz, w, false);
     });
 }
 
 fn weight_grad<T: Real>(dw: &mut [T], x: &[T], dz: &[T], s: &Sizes) {
-    let rows = rows_of_product(s.outputs);
+    let rows = s.outputs.div_ceil(8).clamp(32, 256);
     each(dw, rows * s.inputs, |piece, dw| {
         let columns = View {
             data: &dz[piece * rows..],

@@ -28,7 +28,8 @@ pub(super) fn always(notes: &Path, file: &Path, digest: &Digest) -> Result<(), F
     }
     if let Some(state) = state {
         // A cache that cannot be written is read again next time.
-        let noted = std::fs::create_dir_all(notes).and_then(|()| std::fs::write(notes.join(digest.hex()), state));
+        let noted =
+            std::fs::create_dir_all(notes).and_then(|()| std::fs::write(notes.join(digest.hex()), state));
         drop(noted);
     }
     Ok(())

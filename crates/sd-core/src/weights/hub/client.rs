@@ -51,13 +51,13 @@ fn is_loopback(endpoint: &str) -> bool {
 
 /// Whether a server that answers so cannot just now, and may be asked again.
 pub(super) fn may_be_asked_again(status: StatusCode) -> bool {
-    status.is_server_error()
-        || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+    status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
 }
 
 /// How long to wait before asking again: `pause`, or what the server asks for where that is longer.
 pub(super) fn wait(response: &Response<ureq::Body>, pause: Duration) -> Duration {
-    let asked = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let asked =
+        response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     asked.map_or(pause, |seconds| pause.max(Duration::from_secs(seconds).min(LONGEST_WAIT)))
 }
 
@@ -79,8 +79,12 @@ pub(super) fn advice(response: &Response<ureq::Body>, has_token: bool) -> String
         (StatusCode::UNAUTHORIZED, _) => {
             "set HF_TOKEN to a valid access token; the Hub also answers so for a repository that is gone"
         }
-        (StatusCode::FORBIDDEN, _) => "the account of HF_TOKEN has no access: ask for it on the repository's page",
-        (StatusCode::NOT_FOUND, _) => "the Hub (or the mirror in HF_ENDPOINT) no longer has the pinned revision",
+        (StatusCode::FORBIDDEN, _) => {
+            "the account of HF_TOKEN has no access: ask for it on the repository's page"
+        }
+        (StatusCode::NOT_FOUND, _) => {
+            "the Hub (or the mirror in HF_ENDPOINT) no longer has the pinned revision"
+        }
         (status, _) if status.is_redirection() => "too many redirects: look at the address in a browser",
         _ => "try again later, or look at the address in a browser",
     };
@@ -93,7 +97,8 @@ mod tests {
 
     #[test]
     fn this_machine_is_told_from_others() {
-        for endpoint in ["http://127.0.0.1:80", "http://localhost", "https://[::1]:9/x", "http://localhost/"] {
+        for endpoint in ["http://127.0.0.1:80", "http://localhost", "https://[::1]:9/x", "http://localhost/"]
+        {
             assert!(is_loopback(endpoint), "{endpoint}");
         }
         for endpoint in ["http://localhost.org", "https://huggingface.co", "http://127.0.0.10", ""] {

@@ -55,7 +55,9 @@ pub enum FetchError {
         advice: String,
     },
     /// The server's list of a repository's files cannot be read.
-    #[error("{url}: expected the list of the repository's files, found {found}; if HF_ENDPOINT names a mirror, unset it")]
+    #[error(
+        "{url}: expected the list of the repository's files, found {found}; if HF_ENDPOINT names a mirror, unset it"
+    )]
     Listing {
         /// The address asked for.
         url: String,
@@ -63,7 +65,9 @@ pub enum FetchError {
         found: String,
     },
     /// The pinned state of the repository has no such file.
-    #[error("{path} of {repository} at {revision}: expected a file, found none of that name; there are {there}")]
+    #[error(
+        "{path} of {repository} at {revision}: expected a file, found none of that name; there are {there}"
+    )]
     NotListed {
         /// Path in the repository.
         path: String,
@@ -109,7 +113,9 @@ pub enum FetchError {
         partial: PathBuf,
     },
     /// The list of files could not be had.
-    #[error("{url}: expected the list of the repository's files, {cause} ({attempts} attempts); try again later")]
+    #[error(
+        "{url}: expected the list of the repository's files, {cause} ({attempts} attempts); try again later"
+    )]
     NoListing {
         /// The address asked for.
         url: String,

@@ -56,10 +56,15 @@ pub fn fetch(
 /// # Errors
 /// [`FetchError::NotHere`] with what is missing; [`FetchError::Damaged`]; [`FetchError::Unverifiable`].
 pub fn locate(repository: &Repository, files: &[RemoteFile], hub: &Hub) -> Result<Vec<PathBuf>, FetchError> {
-    let names: Vec<PathBuf> = files.iter().map(|file| name(hub, repository, file)).collect::<Result<_, _>>()?;
+    let names: Vec<PathBuf> =
+        files.iter().map(|file| name(hub, repository, file)).collect::<Result<_, _>>()?;
     let here = |name: &Path| name.is_file();
-    let missing: Vec<&str> =
-        files.iter().zip(&names).filter(|(_, name)| !here(name)).map(|(file, _)| file.path.as_str()).collect();
+    let missing: Vec<&str> = files
+        .iter()
+        .zip(&names)
+        .filter(|(_, name)| !here(name))
+        .map(|(file, _)| file.path.as_str())
+        .collect();
     if !missing.is_empty() {
         return Err(FetchError::NotHere {
             repository: repository.name().to_owned(),
@@ -135,14 +140,20 @@ impl Fetch<'_> {
     }
 
     /// Fetches the file as the Hub and the manifest agree on it.
-    fn get(&self, file: &RemoteFile, name: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), FetchError> {
+    fn get(
+        &self,
+        file: &RemoteFile,
+        name: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), FetchError> {
         let listed = self.listing()?.agreed(self.repository, file)?;
         let blob = cache::blob(self.hub, self.repository, listed.digest.hex());
         let mut digests = vec![listed.digest.clone()];
         digests.extend(file.sha256.clone().map(Digest::Sha256).filter(|ours| *ours != listed.digest));
         if !blob.exists() {
             let url = self.repository.file(&self.hub.endpoint, &file.path);
-            let download = Download { client: self.client, path: &file.path, url, size: listed.size, digests: &digests };
+            let download =
+                Download { client: self.client, path: &file.path, url, size: listed.size, digests: &digests };
             download.run(&blob, progress)?;
         }
         digests.iter().try_for_each(|digest| self.check(&blob, digest))?;

@@ -103,7 +103,9 @@ fn is_plain(part: &str) -> bool {
 /// A path as it stands in an address: all but the plainest letters in percent notation.
 fn escaped(path: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'/');
-    path.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    path.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 /// A file of a repository, and what our manifest knows of it.
@@ -128,11 +130,17 @@ mod tests {
     fn the_kind_decides_addresses_and_folder() {
         let at = |kind| Repository::new(kind, "owner/name", COMMIT).unwrap();
         let (model, data) = (at(Kind::Model), at(Kind::DataSet));
-        assert_eq!(model.file("e", "unet/a b#.json"), format!("e/owner/name/resolve/{COMMIT}/unet/a%20b%23.json"));
+        assert_eq!(
+            model.file("e", "unet/a b#.json"),
+            format!("e/owner/name/resolve/{COMMIT}/unet/a%20b%23.json")
+        );
         assert_eq!(data.file("e", "x"), format!("e/datasets/owner/name/resolve/{COMMIT}/x"));
         assert_eq!(model.listing("e"), format!("e/api/models/owner/name/tree/{COMMIT}?recursive=true"));
         assert_eq!(data.listing("e"), format!("e/api/datasets/owner/name/tree/{COMMIT}?recursive=true"));
-        assert_eq!((model.folder(), data.folder()), ("models--owner--name".into(), "datasets--owner--name".into()));
+        assert_eq!(
+            (model.folder(), data.folder()),
+            ("models--owner--name".into(), "datasets--owner--name".into())
+        );
     }
 
     #[test]

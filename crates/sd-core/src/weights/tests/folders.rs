@@ -8,7 +8,9 @@ use half::f16;
 use serde_json::{Value, json};
 
 use super::{assert_says, save};
-use crate::weights::{Component, Folder, FolderWriter, Pipeline, Planned, Weights, write_streamed, write_tensors};
+use crate::weights::{
+    Component, Folder, FolderWriter, Pipeline, Planned, Weights, write_streamed, write_tensors,
+};
 
 fn tensor(values: &[f32]) -> Tensor {
     Tensor::new(values, &Device::Cpu).unwrap()
@@ -21,9 +23,19 @@ fn one(name: &str, value: Tensor) -> BTreeMap<String, Tensor> {
 /// A whole pipeline of one number a component.
 fn write(path: &Path) {
     let mut writer = FolderWriter::create(path, Pipeline::TextToImage).unwrap();
-    writer.model(Component::Unet, &json!({"_class_name": "UNet2DConditionModel"}), &one("u", tensor(&[1.0]))).unwrap();
-    writer.model(Component::Vae, &json!({"_class_name": "AutoencoderKL"}), &one("v", tensor(&[2.0]))).unwrap();
-    writer.model(Component::TextEncoder, &json!({"architectures": ["CLIPTextModel"]}), &one("t", tensor(&[3.0]))).unwrap();
+    writer
+        .model(Component::Unet, &json!({"_class_name": "UNet2DConditionModel"}), &one("u", tensor(&[1.0])))
+        .unwrap();
+    writer
+        .model(Component::Vae, &json!({"_class_name": "AutoencoderKL"}), &one("v", tensor(&[2.0])))
+        .unwrap();
+    writer
+        .model(
+            Component::TextEncoder,
+            &json!({"architectures": ["CLIPTextModel"]}),
+            &one("t", tensor(&[3.0])),
+        )
+        .unwrap();
     writer.scheduler(&json!({"_class_name": "DDIMScheduler"})).unwrap();
     writer.tokenizer("CLIPTokenizer", [("vocab.json", &b"{}"[..]), ("merges.txt", b"")]).unwrap();
     writer.finish().unwrap();
@@ -85,7 +97,10 @@ fn all_three_pipelines_are_known_and_others_refused_by_name() {
     }
     let folder = with_index(|index| index["_class_name"] = json!("FluxPipeline"));
     let message = Folder::open(folder.path()).unwrap_err().to_string();
-    assert_says(&message, &["model_index.json", "`_class_name`", "StableDiffusionPipeline or", "found FluxPipeline"]);
+    assert_says(
+        &message,
+        &["model_index.json", "`_class_name`", "StableDiffusionPipeline or", "found FluxPipeline"],
+    );
     let folder = with_index(|index| index["unet"] = json!(["diffusers", "UNet2DModel"]));
     let message = Folder::open(folder.path()).unwrap_err().to_string();
     assert_says(&message, &["`unet`", "expected UNet2DConditionModel", "found UNet2DModel"]);
@@ -97,7 +112,10 @@ fn what_is_missing_is_told_with_what_is_there() {
     std::fs::remove_dir_all(folder.path().join("unet")).unwrap();
     let opened = Folder::open(folder.path()).unwrap();
     let message = opened.require(&Component::ALL).unwrap_err().to_string();
-    assert_says(&message, &["the pipeline's unet, vae", "model_index.json, scheduler, text_encoder, tokenizer, vae", "fetch"]);
+    assert_says(
+        &message,
+        &["the pipeline's unet, vae", "model_index.json, scheduler, text_encoder, tokenizer, vae", "fetch"],
+    );
     assert!(opened.weights(Component::Unet, DType::F32).is_err());
     std::fs::remove_file(folder.path().join("scheduler/scheduler_config.json")).unwrap();
     let message = opened.config(Component::Scheduler).unwrap_err().to_string();
@@ -134,7 +152,10 @@ fn two_models_do_not_mix_and_half_a_pipeline_is_none() {
     assert!(writer.scheduler(&json!({})).unwrap_err().to_string().contains("_class_name"));
     assert!(writer.model(Component::Tokenizer, &json!({}), &BTreeMap::new()).is_err());
     assert!(writer.tokenizer("CLIPTokenizer", [("../x", &b""[..])]).is_err());
-    assert_says(&writer.finish().unwrap_err().to_string(), &["unet, vae, text_encoder, tokenizer, scheduler"]);
+    assert_says(
+        &writer.finish().unwrap_err().to_string(),
+        &["unet, vae, text_encoder, tokenizer, scheduler"],
+    );
     assert!(!folder.path().join("model_index.json").exists());
 }
 
@@ -147,7 +168,9 @@ fn every_dtype_and_layout_is_written_as_it_is() {
     tensors.insert("part".to_owned(), base.narrow(1, 1, 2).unwrap());
     tensors.insert("spread".to_owned(), tensor(&[7.0]).broadcast_as((2, 3)).unwrap());
     tensors.insert("none".to_owned(), Tensor::zeros((0, 2), DType::F32, &Device::Cpu).unwrap());
-    for dtype in [DType::F16, DType::BF16, DType::F64, DType::U8, DType::U32, DType::I16, DType::I32, DType::I64] {
+    for dtype in
+        [DType::F16, DType::BF16, DType::F64, DType::U8, DType::U32, DType::I16, DType::I32, DType::I64]
+    {
         tensors.insert(format!("{dtype:?}"), base.to_dtype(dtype).unwrap());
     }
     write_tensors(&path, &tensors).unwrap();
@@ -155,7 +178,9 @@ fn every_dtype_and_layout_is_written_as_it_is() {
     let reference = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
     assert_eq!(weights.names().count(), tensors.len());
     for (name, expected) in &tensors {
-        let wide = |tensor: &Tensor| tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        let wide = |tensor: &Tensor| {
+            tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
+        };
         let read = weights.tensor(name, weights.dtype(name).unwrap(), &Device::Cpu).unwrap();
         assert_eq!((read.dims(), read.dtype()), (expected.dims(), expected.dtype()), "{name}");
         assert_eq!(wide(&read), wide(expected), "{name}");

@@ -23,7 +23,8 @@ fn tensor(shape: &[usize]) -> Tensor {
 }
 
 fn weights(of: &[(&str, &[usize])]) -> Weights {
-    let map: BTreeMap<String, Tensor> = of.iter().map(|(name, shape)| ((*name).to_owned(), tensor(shape))).collect();
+    let map: BTreeMap<String, Tensor> =
+        of.iter().map(|(name, shape)| ((*name).to_owned(), tensor(shape))).collect();
     Weights::from_tensors(map)
 }
 
@@ -58,7 +59,10 @@ fn old_names_and_shapes_are_taken_where_the_rules_say_so() {
     let model = loaded(&weights(&old), &Rules::vae()).unwrap();
     assert_eq!(model[0].dims(), [2, 3]);
     let message = loaded(&weights(&old), &Rules::strict()).unwrap_err().to_string();
-    assert_says(&message, &["missing (2): attentions.0.to_q.weight", "unexpected (2): attentions.0.proj_attn.bias"]);
+    assert_says(
+        &message,
+        &["missing (2): attentions.0.to_q.weight", "unexpected (2): attentions.0.proj_attn.bias"],
+    );
 }
 
 #[test]
@@ -91,7 +95,10 @@ fn a_list_is_cut_where_nobody_would_read_on() {
     let names: Vec<String> = (0..50).map(|i| format!("other.{i:02}")).collect();
     let of: Vec<(&str, &[usize])> = names.iter().map(|name| (name.as_str(), &[1][..])).collect();
     let message = loaded(&weights(&of), &Rules::strict()).unwrap_err().to_string();
-    assert_says(&message, &["unexpected (50): other.00", "other.19 and 30 more", "not one name is the model's"]);
+    assert_says(
+        &message,
+        &["unexpected (50): other.00", "other.19 and 30 more", "not one name is the model's"],
+    );
     assert!(!message.contains("other.20"), "{message}");
 }
 
@@ -106,7 +113,8 @@ fn what_may_be_left_over_is_left() {
 #[test]
 fn a_prefix_may_be_there_or_not() {
     let names: Vec<String> = NOW.iter().map(|(name, _)| format!("text_model.{name}")).collect();
-    let of: Vec<(&str, &[usize])> = names.iter().zip(NOW).map(|(name, (_, shape))| (name.as_str(), shape)).collect();
+    let of: Vec<(&str, &[usize])> =
+        names.iter().zip(NOW).map(|(name, (_, shape))| (name.as_str(), shape)).collect();
     assert!(loaded(&weights(&of), &Rules::clip_text()).is_ok());
     assert!(loaded(&weights(&of), &Rules::clip_vision()).is_err());
     let build_below = |scope: &mut Scope<'_>| build(&mut scope.child("text_model"));

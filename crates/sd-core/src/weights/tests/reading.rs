@@ -9,7 +9,8 @@ use crate::weights::Weights;
 
 /// Numbers of every size, with those that rounding and special cases are about.
 fn numbers(count: usize) -> Vec<f32> {
-    let special = [0.0, -0.0, 1.0, -2.5, 65504.0, 65520.0, 1e-8, 6e-5, f32::MAX, f32::MIN_POSITIVE, f32::INFINITY];
+    let special =
+        [0.0, -0.0, 1.0, -2.5, 65504.0, 65520.0, 1e-8, 6e-5, f32::MAX, f32::MIN_POSITIVE, f32::INFINITY];
     let mut rng = Rng::new(1, "numbers", 0);
     let drawn = (0..count).map(|_| (rng.normal() * 10f64.powf(rng.normal() * 2.0)) as f32);
     special.into_iter().chain(drawn).take(count).collect()
@@ -21,7 +22,9 @@ fn bits(tensor: &Tensor) -> Vec<u64> {
         DType::F32 => tensor.to_vec1::<f32>().unwrap().into_iter().map(|x| u64::from(x.to_bits())).collect(),
         DType::F64 => tensor.to_vec1::<f64>().unwrap().into_iter().map(f64::to_bits).collect(),
         DType::F16 => tensor.to_vec1::<f16>().unwrap().into_iter().map(|x| u64::from(x.to_bits())).collect(),
-        DType::BF16 => tensor.to_vec1::<bf16>().unwrap().into_iter().map(|x| u64::from(x.to_bits())).collect(),
+        DType::BF16 => {
+            tensor.to_vec1::<bf16>().unwrap().into_iter().map(|x| u64::from(x.to_bits())).collect()
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -41,7 +44,8 @@ fn every_pair_of_floating_types_is_converted_as_element_by_element() {
         for dtype in [DType::F32, DType::F16, DType::BF16, DType::F64] {
             let read = weights.tensor("x", dtype, &Device::Cpu).unwrap();
             // From 64 bits to 16 through 32, as PyTorch does.
-            let through = if stored == DType::F64 { kept.to_dtype(DType::F32).unwrap() } else { kept.clone() };
+            let through =
+                if stored == DType::F64 { kept.to_dtype(DType::F32).unwrap() } else { kept.clone() };
             let source = if dtype == DType::F64 { &kept } else { &through };
             assert_eq!(read.dims(), [2501]);
             assert_eq!(bits(&read), bits(&source.to_dtype(dtype).unwrap()), "{stored:?} to {dtype:?}");
@@ -55,7 +59,8 @@ fn a_tensor_longer_than_a_slab_is_read_whole() {
     let count = crate::weights::stored::SLAB / 2 * 2 + 77;
     let values: Vec<u16> = (0..count).map(|i| (i % 31_337) as u16 & 0x3fff).collect();
     let values: Vec<f16> = values.into_iter().map(f16::from_bits).collect();
-    let path = save(folder.path(), "x.safetensors", &[("x", Tensor::new(values.clone(), &Device::Cpu).unwrap())]);
+    let path =
+        save(folder.path(), "x.safetensors", &[("x", Tensor::new(values.clone(), &Device::Cpu).unwrap())]);
     let weights = Weights::open(&path).unwrap();
     // Twice: pages that were given back are there again.
     for _ in 0..2 {
@@ -100,7 +105,8 @@ fn types_that_are_not_read_are_named() {
     let path = folder.path().join("x.safetensors");
     let json = r#"{"x":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}}"#;
     std::fs::write(&path, file_of(json, &[0; 2])).unwrap();
-    let message = Weights::open(&path).unwrap().tensor("x", DType::F32, &Device::Cpu).unwrap_err().to_string();
+    let message =
+        Weights::open(&path).unwrap().tensor("x", DType::F32, &Device::Cpu).unwrap_err().to_string();
     assert_says(&message, &["x.safetensors", "`x`", "F8_E4M3", "expected F16, BF16"]);
 }
 
@@ -121,9 +127,13 @@ fn what_is_not_there_is_told() {
     let missing = Weights::open(&folder.path().join("none.safetensors")).unwrap_err().to_string();
     assert_says(&missing, &["none.safetensors", "cannot open it"]);
     let empty = Weights::open(folder.path()).unwrap_err().to_string();
-    assert_says(&empty, &["diffusion_pytorch_model.safetensors or model.safetensors", "an empty folder", "Hub"]);
+    assert_says(
+        &empty,
+        &["diffusion_pytorch_model.safetensors or model.safetensors", "an empty folder", "Hub"],
+    );
     let path = save(folder.path(), "x.safetensors", &[]);
-    let message = Weights::open(&path).unwrap().tensor("y", DType::F32, &Device::Cpu).unwrap_err().to_string();
+    let message =
+        Weights::open(&path).unwrap().tensor("y", DType::F32, &Device::Cpu).unwrap_err().to_string();
     assert_says(&message, &["x.safetensors", "there is no tensor `y`"]);
 }
 
@@ -137,7 +147,10 @@ fn a_pickle_is_refused_by_its_content_and_by_its_name() {
     std::fs::remove_file(disguised).unwrap();
     std::fs::write(folder.path().join("diffusion_pytorch_model.bin"), b"PK\x03\x04").unwrap();
     let message = Weights::open(folder.path()).unwrap_err().to_string();
-    assert_says(&message, &["found diffusion_pytorch_model.bin", "python -c", "diffusion_pytorch_model.safetensors"]);
+    assert_says(
+        &message,
+        &["found diffusion_pytorch_model.bin", "python -c", "diffusion_pytorch_model.safetensors"],
+    );
 }
 
 #[test]

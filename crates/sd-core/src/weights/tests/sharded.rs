@@ -33,7 +33,8 @@ fn each_tensor_comes_from_its_file() {
     for opened in [&path, folder.path()] {
         let weights = Weights::open(opened).unwrap();
         assert_eq!(weights.names().collect::<Vec<_>>(), ["a", "b", "c"]);
-        let read = |name| weights.tensor(name, DType::F32, &Device::Cpu).unwrap().to_vec1::<f32>().unwrap()[0];
+        let read =
+            |name| weights.tensor(name, DType::F32, &Device::Cpu).unwrap().to_vec1::<f32>().unwrap()[0];
         assert_eq!([read("a"), read("b"), read("c")], [1.0, 2.0, 3.0]);
     }
 }
@@ -50,10 +51,16 @@ fn a_tensor_that_the_index_forgot_is_not_forgotten() {
 fn an_index_that_does_not_fit_is_refused_with_its_place() {
     let cases: [(String, &[&str]); 8] = [
         (format!(r#""a":"{FIRST}","a":"{SECOND}""#), &["line 1 column", "`a` stands there twice"]),
-        (r#""a":"../other.safetensors""#.to_owned(), &["weight_map", "\"../other.safetensors\"", "not followed"]),
+        (
+            r#""a":"../other.safetensors""#.to_owned(),
+            &["weight_map", "\"../other.safetensors\"", "not followed"],
+        ),
         (r#""a":"/etc/passwd""#.to_owned(), &["\"/etc/passwd\""]),
         (r#""a":"..""#.to_owned(), &["\"..\""]),
-        (r#""a":"x.safetensors","b":"y.safetensors""#.to_owned(), &["2 missing: x.safetensors, y.safetensors"]),
+        (
+            r#""a":"x.safetensors","b":"y.safetensors""#.to_owned(),
+            &["2 missing: x.safetensors, y.safetensors"],
+        ),
         (format!(r#""b":"{FIRST}""#), &["b (in model-00001-of-00002.safetensors)", "different models"]),
         (format!(r#""a":"{FIRST}","a2""#), &["line 1 column", "an index"]),
         (r#""a":3"#.to_owned(), &["line 1 column", "3"]),

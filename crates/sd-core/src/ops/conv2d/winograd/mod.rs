@@ -32,6 +32,9 @@ const DATA_BYTES: usize = 12 << 20;
 const WEIGHT_BYTES: usize = 16 << 20;
 /// Products of one panel of outputs and one of tiles: (36, 14, 32).
 const PRODUCTS: usize = POINTS * MAX_ROWS * PANEL;
+/// Tiles of an image, and elements of the weights, up to and from which the direct way is faster.
+const FEW_TILES: usize = 4;
+const LARGE_WEIGHTS: usize = 512 * 512;
 /// Panels of outputs and panels of tiles that one piece of work multiplies, so that both stay in the second-level cache.
 const GROUP: (usize, usize) = (4, 3);
 
@@ -61,9 +64,13 @@ impl Spec {
         turned.pays().then_some(turned)
     }
 
-    /// Tiles that stick out of the image are computed in full: with many of them the direct way has less to do.
+    /// Tiles that stick out of the image are computed in full: with many of them the direct way has less to do. And the weights are
+    /// four times as large transformed: where they are large and an image has a few tiles only, moving them takes longer than
+    /// the direct way computes. (By one image, not by the batch: a row's bits must not hang on its batch.)
     fn pays(&self) -> bool {
-        POINTS * self.tiles() <= 6 * self.batch * self.pixels()
+        let (down, across) = self.grid();
+        let few = down * across <= FEW_TILES && self.c_in * self.c_out >= LARGE_WEIGHTS;
+        POINTS * down * across <= 6 * self.pixels() && !few
     }
 
     fn out_h(&self) -> usize {
