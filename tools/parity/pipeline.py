@@ -101,10 +101,10 @@ def pipeline(family, folder):
         text_encoder=common.fill(text_encoder(family, tokens), 8000), tokenizer=tokens, scheduler=scheduler(family),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     kind = StableDiffusionInpaintPipeline if family == "inpainting" else StableDiffusionPipeline
-    made = kind(**parts)
-    made.save_pretrained(folder)
+    kind(**parts).save_pretrained(folder)
     common.fill(image_encoder(), 9000).save_pretrained(folder / "image_encoder")
-    return made
+    # Loaded again: a scheduler made in memory remembers which of its settings were defaults, one out of a file does not.
+    return kind.from_pretrained(folder, safety_checker=None)
 
 
 # Both programs --------------------------------------------------------------------------------------------------------------------

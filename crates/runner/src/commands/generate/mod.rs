@@ -31,8 +31,9 @@ pub(crate) fn run(typed: &cli::Generate) -> Result<u8> {
     let mut steps = Steps::new(typed.progress);
     let pictures = pipeline.generate(&request, &mut steps);
     steps.close();
+    let pictures = pictures?;
     let settings = Settings::new(&model, &pipeline, &request, &digests.wait()?)?;
-    write(&pictures?, &names, &settings)?;
+    write(&pictures, &names, &settings)?;
     Ok(cli::exit::DONE)
 }
 
