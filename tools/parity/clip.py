@@ -4,7 +4,8 @@
     tools/parity/clip.py
 
 writes crates/sd-core/tests/goldens/:
-    clip.json         fingerprints of every activation of small models, and of gradients with respect to the token embeddings
+    clip.json         fingerprints of every activation of small models, and of gradients with respect to the token embeddings,
+                      computed in double precision from weights drawn in single
     clip_pixels.json  sums and samples of the pixels that CLIPImageProcessor makes of drawn pictures
     clip_sizes.json   parameters and keys of the published models, from their configurations alone
 
@@ -42,7 +43,7 @@ WINDOW = dict(vocab_size=100, max_position_embeddings=13, bos_token_id=98, pad_t
 def text(name):
     config = CLIPTextConfig(**WINDOW, **TEXT[name], attn_implementation="eager")
     model = (CLIPTextModelWithProjection if name == "projected" else CLIPTextModel)(config)
-    return fill(model, 1)
+    return fill(model, 1).double()
 
 
 def chosen(path, module):
@@ -100,15 +101,15 @@ def gradient(model, inner, ids):
     hook = table.register_forward_hook(lambda module, inputs, output: leaf)
     output = model(ids).last_hidden_state
     hook.remove()
-    (output * randn(5, *output.shape)).sum().backward()
+    (output * randn(5, *output.shape).double()).sum().backward()
     return leaf.grad
 
 
 def vision_golden(projected):
     model = (CLIPVisionModelWithProjection if projected else CLIPVisionModel)(CLIPVisionConfig(**VISION, attn_implementation="eager"))
-    model = fill(model, 2)
+    model = fill(model, 2).double()
     sites = Sites(model)
-    output = model(randn(3, 2, 3, 30, 30))
+    output = model(randn(3, 2, 3, 30, 30).double())
     golden = sites.seen
     golden["last_hidden_state"] = fingerprint(output.last_hidden_state)
     name, value = ("projected", output.image_embeds) if projected else ("pooled", output.pooler_output)
@@ -120,9 +121,9 @@ def both_golden():
     config = CLIPConfig(
         text_config={**WINDOW, **TEXT["sd2"]}, vision_config=VISION, projection_dim=28, attn_implementation="eager"
     )
-    model = fill(CLIPModel(config), 4)
+    model = fill(CLIPModel(config), 4).double()
     sites = Sites(model)
-    output = model(input_ids=torch.tensor(PROMPTS["sd2"]), pixel_values=randn(3, 2, 3, 30, 30))
+    output = model(input_ids=torch.tensor(PROMPTS["sd2"]), pixel_values=randn(3, 2, 3, 30, 30).double())
     golden = sites.seen
     golden["text"] = fingerprint(output.text_embeds)
     golden["image"] = fingerprint(output.image_embeds)
@@ -182,7 +183,6 @@ def sizes():
 
 def main():
     assert transformers.__version__ == "5.23.0", transformers.__version__
-    torch.set_num_threads(1)
     cases = {f"text {name}": text_golden(name) for name in TEXT}
     cases["vision"] = vision_golden(False)
     cases["vision projected"] = vision_golden(True)

@@ -11,6 +11,7 @@ Examples:
   cargo xtask bench                                       every case, as CSV on standard output
   cargo xtask bench cpu --only diffgrad/ --reps 15
   cargo xtask bench cpu --only conv2d/ --implementation candle
+  cargo xtask bench cpu --only unet_ --reps 3             the full-size UNet: 4 GB, run only where it is named
   cargo xtask bench cpu --vs other.csv                    joined by name with another program's times
 
 Each line is name,median_ms,q1_ms,q3_ms,reps,device; a name is <op>/<dtype>/<case>/<pass>. Run both programs in one

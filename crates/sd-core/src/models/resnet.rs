@@ -54,14 +54,20 @@ impl ResnetBlock2D {
         })
     }
 
+    /// The activations that a pass offers.
+    pub(crate) fn sites(&self) -> Vec<Site> {
+        vec![self.branch.clone(), self.stream.clone()]
+    }
+
     /// `x` (B, C, H, W), `time` = silu(time embedding) (B, E), where the block takes one.
     pub(crate) fn forward(&self, x: &Tensor, time: Option<&Tensor>, tap: &mut dyn Tap) -> Result<Tensor> {
-        let hidden = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
-        let hidden = match (&self.time_emb_proj, time) {
-            (Some(projection), Some(time)) => add_channels(&hidden, &projection.forward(time)?)?,
-            _ => hidden,
-        };
-        let hidden = self.conv2.forward(&self.norm2.forward_silu(&hidden)?)?;
+        // Each activation is given up once the next one is there.
+        let mut hidden = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
+        if let (Some(projection), Some(time)) = (&self.time_emb_proj, time) {
+            hidden = add_channels(&hidden, &projection.forward(time)?)?;
+        }
+        hidden = self.norm2.forward_silu(&hidden)?;
+        hidden = self.conv2.forward(&hidden)?;
         let hidden = self.branch.offer(hidden, tap)?;
         let y = match &self.conv_shortcut {
             Some(shortcut) => (shortcut.forward(x)? + hidden)?,

@@ -1,5 +1,6 @@
 //! Layers made of [`crate::ops`], with parameters kept by name.
 
+pub(crate) mod checkpoint;
 mod layers;
 mod parameters;
 mod scope;

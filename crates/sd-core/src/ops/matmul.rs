@@ -34,16 +34,16 @@ impl<'a, T> View<'a, T> {
         Self { data: &self.data[start * self.column_stride..], columns: count, ..self }
     }
 
-    /// `count` rows from `start` on.
-    fn slice_rows(self, start: usize, count: usize) -> Self {
-        self.transposed().slice(start, count).transposed()
-    }
-
     fn at(&self, row: usize, column: usize) -> T
     where
         T: Copy,
     {
         self.data[row * self.row_stride + column * self.column_stride]
+    }
+
+    /// `count` rows from `first` on.
+    pub(crate) fn some_rows(self, first: usize, count: usize) -> Self {
+        Self { data: &self.data[first * self.row_stride..], rows: count, ..self }
     }
 
     fn last(&self) -> usize {
@@ -74,7 +74,7 @@ pub(crate) fn product<T: Real>(
     );
     for start in (0..a.columns).step_by(DEPTH) {
         let depth = DEPTH.min(a.columns - start);
-        let (a, b) = (a.slice(start, depth), b.slice_rows(start, depth));
+        let (a, b) = (a.slice(start, depth), b.some_rows(start, depth));
         block_product(out, row_stride, a, b, accumulate || start > 0);
     }
 }

@@ -257,7 +257,7 @@ impl SchedulerConfig {
     }
 
     fn read(kind: SamplerKind, mut given: Map<String, Value>) -> Result<Self, ConfigError> {
-        given.retain(|name, value| !name.starts_with('_') && !(name == LAMBDA && value.is_null()));
+        given.retain(|name, value| !(name.starts_with('_') || name == LAMBDA && value.is_null()));
         let mut fields = Fields::of(Value::Object(given.clone()), &[kind.class()])?;
         let settings = read_settings(kind, &mut fields);
         let foreign = SamplerKind::ALL.into_iter().flat_map(|other| other.defaults().into_iter());

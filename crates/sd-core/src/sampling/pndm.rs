@@ -124,7 +124,7 @@ impl Pndm {
     /// One of the four evaluations of a Runge-Kutta step (equation 13).
     fn runge_kutta(&self, state: &mut State, t: i64, given: Given<'_>) -> Result<Tensor> {
         let half = self.stride / 2;
-        let to = if state.calls % 2 == 0 { t - half } else { t };
+        let to = if state.calls.is_multiple_of(2) { t - half } else { t };
         let from = self.timesteps[state.calls / STAGES * STAGES] as i64;
         let stage = state.calls % STAGES;
         if stage == 0 {

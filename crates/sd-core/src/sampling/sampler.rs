@@ -175,8 +175,11 @@ impl Sampler {
         let (output, sample) = (output.to_dtype(dtype)?, x.to_dtype(dtype)?);
         let noise = noise.map(|noise| noise.to_dtype(dtype)).transpose()?;
         let given = Given { output: &output, x: &sample, noise: noise.as_ref() };
-        let next = self.rule.step(state, i, given)?.to_dtype(x.dtype())?;
-        state.advance(i);
+        // A step that fails leaves no trace.
+        let mut after = state.clone();
+        let next = self.rule.step(&mut after, i, given)?.to_dtype(x.dtype())?;
+        after.advance(i);
+        *state = after;
         Ok(next)
     }
 

@@ -5,7 +5,8 @@
 pub enum Spacing {
     /// `k·⌊T/N⌋ + offset`: begins at 0, stops short of the noisiest.
     Leading,
-    /// `round(T − k·T/N) − 1`: begins at the noisiest.
+    /// `round(T − k·T/N) − 1`: begins at the noisiest. (For 62 of the possible N of 1000, 61 the first, rounding makes diffusers
+    /// visit one timestep more, −1, for which there is neither a level of noise nor a trained model. It is left out here.)
     Trailing,
     /// N numbers from 0 to T − 1, both included.
     Linspace,
@@ -20,8 +21,7 @@ pub(super) fn linspace(last: f64, count: usize) -> Vec<f64> {
 
 /// `round(np.arange(from, 0, -step)) − 1`, descending.
 ///
-/// Where `from/step` comes out a little above a whole number, numpy gives an element too many: a timestep of −1, at which there is
-/// no level of noise and no model was trained. It is left out.
+/// Where `from/step` comes out a little above a whole number, numpy gives an element too many, a timestep of −1.
 pub(super) fn trailing(from: usize, step: f64) -> Vec<f64> {
     let from = from as f64;
     let count = (from / step).ceil() as usize;

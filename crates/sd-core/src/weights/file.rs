@@ -8,8 +8,8 @@ use candle_core::{DType, Device, Result as TensorResult, Tensor};
 use memmap2::Mmap;
 
 use super::error::{WeightsError, io};
+use super::foreign;
 use super::header::{self, Entry, Header};
-use super::{foreign, stored};
 
 /// A file whose header was read and checked.
 pub(super) struct Mapped {
@@ -21,12 +21,18 @@ pub(super) struct Mapped {
 impl Mapped {
     /// Opens `path` and checks all that can be checked without reading a tensor.
     pub(super) fn open(path: &Path) -> Result<Self, WeightsError> {
-        let mut file = io(path, "open it", File::open(path))?;
-        let about = io(path, "look at it", file.metadata())?;
+        // Before it is opened: opening a pipe would wait for a writer.
+        let about = io(path, "open it", std::fs::metadata(path))?;
         if !about.is_file() {
-            let expected = "a safetensors file";
-            return Err(WeightsError::absent(path, expected, "no file", "give the path of the file itself"));
+            let found = if about.is_dir() { "a folder" } else { "something else than a file" };
+            return Err(WeightsError::absent(
+                path,
+                "a safetensors file",
+                found,
+                "give the path of the file itself",
+            ));
         }
+        let mut file = io(path, "open it", File::open(path))?;
         let mut head = Vec::new();
         io(path, "read it", file.by_ref().take(foreign::LOOKED_AT as u64).read_to_end(&mut head))?;
         foreign::refuse(path, &head, about.len())?;
@@ -45,10 +51,8 @@ impl Mapped {
         let release = |from: usize, length: usize| self.release(entry.begin + from, length);
         let tensor =
             entry.stored.tensor(&self.bytes[entry.begin..entry.end], &entry.shape, dtype, device, &release);
-        // Whole numbers are not read in slabs.
-        if entry.end - entry.begin < stored::SLAB {
-            self.release(entry.begin, entry.end - entry.begin);
-        }
+        // What was not read in slabs.
+        self.release(entry.begin, entry.end - entry.begin);
         tensor
     }
 

@@ -228,7 +228,15 @@ impl Folder {
     /// # Errors
     /// Where the component or the file is absent or cannot be read.
     pub fn config(&self, component: Component) -> Result<String, WeightsError> {
-        text(&self.folder_of(component)?.join(component.config_name()))
+        text(&self.config_path(component)?)
+    }
+
+    /// Where a component's configuration is; for messages about its fields.
+    ///
+    /// # Errors
+    /// As [`Self::require`].
+    pub fn config_path(&self, component: Component) -> Result<PathBuf, WeightsError> {
+        Ok(self.folder_of(component)?.join(component.config_name()))
     }
 
     /// A component's weights; where there is a half-precision variant, that one if `dtype` is `f16` or there is no other.

@@ -49,8 +49,9 @@ impl FolderWriter {
         config: &Value,
         tensors: &BTreeMap<String, Tensor>,
     ) -> Result<(), WeightsError> {
-        let path = self.begin_model(component, config)?;
-        write_tensors(&path, tensors)
+        let (path, class) = self.begin_model(component, config)?;
+        write_tensors(&path, tensors)?;
+        self.written(component, class)
     }
 
     /// As [`Self::model`], asking for one tensor at a time.
@@ -64,20 +65,27 @@ impl FolderWriter {
         plan: Vec<Planned>,
         tensor: impl FnMut(&str) -> TensorResult<Tensor>,
     ) -> Result<(), WeightsError> {
-        let path = self.begin_model(component, config)?;
-        write_streamed(&path, plan, tensor)
+        let (path, class) = self.begin_model(component, config)?;
+        write_streamed(&path, plan, tensor)?;
+        self.written(component, class)
     }
 
-    /// Writes the configuration; says where the weights go.
-    fn begin_model(&mut self, component: Component, config: &Value) -> Result<PathBuf, WeightsError> {
+    /// The component is whole.
+    fn written(&mut self, component: Component, class: String) -> Result<(), WeightsError> {
+        self.classes.insert(component, class);
+        Ok(())
+    }
+
+    /// Writes the configuration; says where the weights go, and of what class they are.
+    fn begin_model(&self, component: Component, config: &Value) -> Result<(PathBuf, String), WeightsError> {
         let folder = self.path.join(component.name());
         let Some(name) = component.weights_name() else {
             let expected = "a component with weights (unet, vae or text_encoder)";
             let action = "write it with `files` or `scheduler`";
             return Err(WeightsError::absent(&folder, expected, component.name(), action));
         };
-        self.configuration(component, config)?;
-        Ok(folder.join(name))
+        let class = self.configuration(component, config)?;
+        Ok((folder.join(name), class))
     }
 
     /// Writes the scheduler: its configuration is all of it.
@@ -85,10 +93,12 @@ impl FolderWriter {
     /// # Errors
     /// For a configuration without `_class_name`, and where the system refuses.
     pub fn scheduler(&mut self, config: &Value) -> Result<(), WeightsError> {
-        self.configuration(Component::Scheduler, config)
+        let class = self.configuration(Component::Scheduler, config)?;
+        self.written(Component::Scheduler, class)
     }
 
-    fn configuration(&mut self, component: Component, config: &Value) -> Result<(), WeightsError> {
+    /// Writes a component's configuration; gives the class that it names.
+    fn configuration(&self, component: Component, config: &Value) -> Result<String, WeightsError> {
         let folder = self.path.join(component.name());
         let class = config["_class_name"].as_str().or_else(|| config["architectures"][0].as_str());
         let class = class.ok_or_else(|| {
@@ -96,9 +106,9 @@ impl FolderWriter {
             let expected = "the class of the component (`_class_name` or `architectures`)";
             WeightsError::broken(&path, "its fields", expected, "none", "name it in the configuration")
         })?;
-        self.classes.insert(component, class.to_owned());
         io(&folder, "make this folder", std::fs::create_dir_all(&folder))?;
-        whole::write_bytes(&folder.join(component.config_name()), &pretty(config))
+        whole::write_bytes(&folder.join(component.config_name()), &pretty(config))?;
+        Ok(class.to_owned())
     }
 
     /// Writes the tokenizer: the files it consists of, by name.
@@ -125,8 +135,7 @@ impl FolderWriter {
             }
             whole::write_bytes(&folder.join(name), bytes)?;
         }
-        self.classes.insert(Component::Tokenizer, class.to_owned());
-        Ok(())
+        self.written(Component::Tokenizer, class.to_owned())
     }
 
     /// Writes the index, after which the folder is a pipeline.

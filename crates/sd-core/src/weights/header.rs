@@ -4,8 +4,8 @@
 //! `{name: {"dtype", "shape", "data_offsets": [begin, end]}, …, "__metadata__": {text: text}}`, offsets counted from the end
 //! of the header. The tensors fill the rest of the file without gap or overlap.
 //!
-//! What is read from the file is not trusted: a header needs at most about four times its length in memory, and at most
-//! [`LONGEST`] bytes are looked at.
+//! What is read from the file is not trusted: a header needs at most about ten times its length in memory (a
+//! thousand tensors: a megabyte), and one longer than [`LONGEST`] is refused unread.
 
 use std::collections::BTreeMap;
 use std::fmt;

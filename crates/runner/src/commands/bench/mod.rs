@@ -40,7 +40,8 @@ fn read(path: &std::path::Path) -> Result<Rows> {
 fn chosen(prefix: &str, implementation: cli::Implementation) -> Result<Vec<Case>> {
     let all = cases::all(implementation);
     let names: Vec<String> = all.iter().map(|case| case.name.clone()).collect();
-    let chosen: Vec<Case> = all.into_iter().filter(|case| case.name.starts_with(prefix)).collect();
+    let wanted = |case: &Case| case.name.starts_with(prefix) && !(prefix.is_empty() && case.heavy());
+    let chosen: Vec<Case> = all.into_iter().filter(wanted).collect();
     if chosen.is_empty() {
         bail!("no case begins with `{prefix}`\n  expected: {}", names.join("\n            "));
     }

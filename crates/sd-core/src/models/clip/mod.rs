@@ -3,7 +3,7 @@
 //! [`Tokenizer`] turns a prompt into ids, [`TextModel`] these into the vectors that the UNet attends to; [`Preprocessor`] turns a picture
 //! into pixels, [`VisionModel`] these into a vector; [`Clip`] compares the two (CLIP-Score). Weights carry the names of transformers'
 //! state dicts as they are on disk: `text_model.encoder.layers.0.self_attn.q_proj.weight`. Buffers of position ids, which older
-//! files hold ([`is_position_ids`]), are no weights.
+//! files hold, are no weights.
 //!
 //! A forward pass offers its [`crate::taps::Tap`] the embeddings; of every layer queries, keys, values, map, output and stream of
 //! `self_attn`, the output of `mlp`, and the layer's own; then the final norm and the projection.
@@ -25,9 +25,3 @@ pub use preprocess::{PREPROCESSOR_CLASSES, Preprocessor};
 pub use text::{TextModel, TextOutput};
 pub use tokenizer::Tokenizer;
 pub use vision::{VisionModel, VisionOutput};
-
-/// Whether a file's tensor is a buffer of position ids: 0, 1, 2, …, which newer files leave out and no model needs.
-#[must_use]
-pub fn is_position_ids(name: &str) -> bool {
-    name.ends_with("embeddings.position_ids")
-}

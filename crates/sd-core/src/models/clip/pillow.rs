@@ -1,7 +1,9 @@
 //! Pictures of bytes made larger or smaller as Pillow does it (`Image.resize` with `BICUBIC`), to the last bit.
 //!
 //! An output pixel is a weighted sum of the input pixels under the filter `w(t)`, Keys' cubic with a = −½, stretched by the scale where
-//! the picture shrinks. Rows first, then columns; weights are integers of 22 fractional bits and each pass rounds to bytes.
+//! the picture shrinks. Weights are integers of 22 fractional bits, and each pass rounds to bytes, so that their order shows: rows are
+//! resampled before columns unless the height loses more than twice what the width does. That rule is Pillow 13's; older ones always
+//! begin with the rows, and differ for such tall pictures by a few of 255.
 
 /// Fractional bits of a weight: 8 bits of a byte and 2 of headroom are left of 32.
 const BITS: u32 = 22;
@@ -16,18 +18,31 @@ struct Taps {
 
 /// `rgb` (height × width × 3) as (`to[0]` × `to[1]` × 3). Sizes are at least 1 and `rgb` is as long as they say.
 pub(super) fn bicubic(rgb: &[u8], [height, width]: [usize; 2], to: [usize; 2]) -> Vec<u8> {
-    let wide = match to[1] == width {
-        true => rgb.to_vec(),
-        false => pass(rgb, &taps(width, to[1]), [height, to[1]], |line, at| (line * width + at) * 3),
-    };
-    match to[0] == height {
-        true => wide,
-        false => {
-            let columns =
-                pass(&wide, &taps(height, to[0]), [to[1], to[0]], |line, at| (at * to[1] + line) * 3);
-            transpose(&columns, [to[1], to[0]])
-        }
+    let (lower, narrower) = (height.saturating_sub(to[0]), width.saturating_sub(to[1]));
+    if lower > 2 * narrower {
+        let rgb = columns(rgb, [height, width], to[0]);
+        rows(&rgb, [to[0], width], to[1])
+    } else {
+        let rgb = rows(rgb, [height, width], to[1]);
+        columns(&rgb, [height, to[1]], to[0])
     }
+}
+
+/// Every row made `out` pixels long.
+fn rows(rgb: &[u8], [height, width]: [usize; 2], out: usize) -> Vec<u8> {
+    if out == width {
+        return rgb.to_vec();
+    }
+    pass(rgb, &taps(width, out), [height, out], |row, at| (row * width + at) * 3)
+}
+
+/// Every column made `out` pixels long.
+fn columns(rgb: &[u8], [height, width]: [usize; 2], out: usize) -> Vec<u8> {
+    if out == height {
+        return rgb.to_vec();
+    }
+    let turned = pass(rgb, &taps(height, out), [width, out], |column, at| (at * width + column) * 3);
+    transpose(&turned, [width, out])
 }
 
 /// Each of `lines` lines resampled: (lines × out × 3). `place` says where a line's pixel stands in `from`.

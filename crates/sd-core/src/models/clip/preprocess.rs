@@ -11,6 +11,9 @@ use crate::models::config::{ConfigError, Fields};
 pub const PREPROCESSOR_CLASSES: [&str; 4] =
     ["CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPFeatureExtractor"];
 
+/// No picture is made larger than this: 200 MB.
+const MOST_PIXELS: usize = 1 << 26;
+
 /// Resizes the shorter side, cuts the middle out, scales bytes to 0..1, subtracts a mean and divides by a deviation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preprocessor {
@@ -103,7 +106,8 @@ impl Preprocessor {
     /// Pixels (3, H, W) in `f32` of a picture's bytes, red, green and blue, row by row: the numbers of `CLIPImageProcessor`, bit for bit.
     ///
     /// # Errors
-    /// Where there are not `height · width · 3` bytes, or none.
+    /// Where there are not `height · width · 3` bytes, or none, or one side is so much longer than the other that the resized picture
+    /// would fill the memory.
     pub fn apply(
         &self,
         rgb: &[u8],
@@ -120,6 +124,13 @@ impl Preprocessor {
             );
         }
         let size = self.resized([height, width]);
+        if size[0].saturating_mul(size[1]) > MOST_PIXELS {
+            bail!(
+                "a picture of {height}×{width} pixels would be made {}×{}; expected sides that are less unlike: cut it first",
+                size[0],
+                size[1]
+            );
+        }
         let picture = bicubic(rgb, [height, width], size);
         let [rows, columns] = self.crop;
         let [top, left] = [(size[0] - rows) / 2, (size[1] - columns) / 2];

@@ -6,9 +6,10 @@ use super::Config;
 use super::config::Level;
 use super::transformer::{Transformer2DModel, TransformerShape};
 use crate::models::resnet::{ResnetBlock2D, ResnetShape};
+use crate::nn::checkpoint::checkpoint;
 use crate::nn::{Conv2d, Scope};
 use crate::ops::upsample::nearest2x;
-use crate::taps::{Kind, Site, Tap};
+use crate::taps::{Kind, NoTap, Site, Tap};
 
 /// What every block is given beside the picture.
 #[derive(Clone, Copy)]
@@ -17,6 +18,8 @@ pub(super) struct Condition<'a> {
     pub(super) time: &'a Tensor,
     /// The text's vectors (B, T, D).
     pub(super) context: &'a Tensor,
+    /// Whether residual blocks and transformers keep their inputs alone for the backward.
+    pub(super) checkpointing: bool,
 }
 
 /// A residual block and, where the level attends, a transformer behind it.
@@ -40,12 +43,43 @@ impl Pair {
     }
 
     fn forward(&self, x: &Tensor, condition: Condition<'_>, tap: &mut dyn Tap) -> Result<Tensor> {
-        let x = self.resnet.forward(x, Some(condition.time), tap)?;
+        let x = run_resnet(&self.resnet, x, condition, tap)?;
         match &self.attention {
-            Some(attention) => attention.forward(&x, condition.context, tap),
+            Some(attention) => run_transformer(attention, &x, condition, tap),
             None => Ok(x),
         }
     }
+}
+
+/// A module is checkpointed where the tap wants nothing inside it: it would be offered that a second time.
+fn unwatched(condition: Condition<'_>, sites: &[Site], tap: &dyn Tap) -> bool {
+    condition.checkpointing && !sites.iter().any(|site| tap.wants(site))
+}
+
+fn run_resnet(
+    resnet: &ResnetBlock2D,
+    x: &Tensor,
+    condition: Condition<'_>,
+    tap: &mut dyn Tap,
+) -> Result<Tensor> {
+    if !unwatched(condition, &resnet.sites(), tap) {
+        return resnet.forward(x, Some(condition.time), tap);
+    }
+    let resnet = resnet.clone();
+    checkpoint(x, condition.time, move |inputs| resnet.forward(&inputs[0], Some(&inputs[1]), &mut NoTap))
+}
+
+fn run_transformer(
+    transformer: &Transformer2DModel,
+    x: &Tensor,
+    condition: Condition<'_>,
+    tap: &mut dyn Tap,
+) -> Result<Tensor> {
+    if !unwatched(condition, &transformer.sites(), tap) {
+        return transformer.forward(x, condition.context, tap);
+    }
+    let transformer = transformer.clone();
+    checkpoint(x, condition.context, move |inputs| transformer.forward(&inputs[0], &inputs[1], &mut NoTap))
 }
 
 /// What a block is made from.
@@ -148,9 +182,9 @@ impl MidBlock {
     }
 
     pub(super) fn forward(&self, x: &Tensor, condition: Condition<'_>, tap: &mut dyn Tap) -> Result<Tensor> {
-        let x = self.first.forward(x, Some(condition.time), tap)?;
-        let x = self.attention.forward(&x, condition.context, tap)?;
-        self.output.offer(self.last.forward(&x, Some(condition.time), tap)?, tap)
+        let x = run_resnet(&self.first, x, condition, tap)?;
+        let x = run_transformer(&self.attention, &x, condition, tap)?;
+        self.output.offer(run_resnet(&self.last, &x, condition, tap)?, tap)
     }
 }
 

@@ -234,7 +234,7 @@ fn refuse(fields: &mut Fields) {
     {
         fields.neutral(name, std::slice::from_ref(&no));
     }
-    fields.neutral("resnet_skip_time_act", &[no.clone()]);
+    fields.neutral("resnet_skip_time_act", std::slice::from_ref(&no));
     fields.neutral("mid_block_only_cross_attention", &[null.clone(), no]);
     for name in [
         "reverse_transformer_layers_per_block",

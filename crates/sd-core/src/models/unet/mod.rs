@@ -43,6 +43,7 @@ pub struct UNet2DConditionModel {
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
     output: Site,
+    checkpointing: bool,
 }
 
 impl UNet2DConditionModel {
@@ -72,6 +73,7 @@ impl UNet2DConditionModel {
             conv_norm_out: GroupNorm::new(&mut scope.child("conv_norm_out"), groups, first, eps)?,
             conv_out: Conv2d::with_bias(&mut scope.child("conv_out"), [first, config.out_channels], 3, 1, 1)?,
             output: scope.child("conv_out").site(Kind::Feature),
+            checkpointing: false,
         })
     }
 
@@ -79,6 +81,16 @@ impl UNet2DConditionModel {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The same network; where `on`, a pass whose gradient will be asked for keeps the inputs of residual blocks and transformers alone,
+    /// and the backward runs each of them a second time. diffusers' `enable_gradient_checkpointing`.
+    ///
+    /// The values and the gradients are the same bits. It is for frozen weights (gradients of latents and text): with trainable ones the
+    /// forward is an error. A block inside which the tap wants an activation is not checkpointed.
+    #[must_use]
+    pub fn with_checkpointing(self, on: bool) -> Self {
+        Self { checkpointing: on, ..self }
     }
 
     /// The model's output (B, C', H, W) for `sample` (B, C, H, W), `timesteps` (one for all rows, or one each; 0 to 999, fractions
@@ -95,7 +107,7 @@ impl UNet2DConditionModel {
     ) -> Result<Tensor> {
         self.check(sample, timesteps, context)?;
         let time = silu(&self.time.forward(timesteps, sample, tap)?)?;
-        let condition = Condition { time: &time, context };
+        let condition = Condition { time: &time, context, checkpointing: self.checkpointing };
         let x = self.enter.offer(self.conv_in.forward(sample)?, tap)?;
         let mut skips = vec![x.clone()];
         let x = self.down.iter().try_fold(x, |x, block| block.forward(&x, condition, &mut skips, tap))?;

@@ -136,6 +136,40 @@ fn a_frozen_network_forms_no_gradient_of_a_weight_and_a_trainable_one_of_each() 
     assert!(!frozen.track_op(), "a pass through frozen weights keeps no graph");
 }
 
+#[test]
+fn checkpointing_gives_the_same_bits_and_refuses_trainable_weights() {
+    let case = &CASES[3];
+    let gradients = |on: bool, tap: &mut dyn Tap| {
+        let made = case.make(DType::F32);
+        let model = made.model.clone().with_checkpointing(on);
+        let vars = [&made.sample, &made.context].map(|x| Var::from_tensor(x).unwrap());
+        let y = model.forward(vars[0].as_tensor(), case.timesteps, vars[1].as_tensor(), tap).unwrap();
+        let store = (&y * &made.cotangent).unwrap().sum_all().unwrap().backward().unwrap();
+        [y.detach(), store.get(&vars[0]).unwrap().clone(), store.get(&vars[1]).unwrap().clone()]
+    };
+    let plain = gradients(false, &mut NoTap);
+    let mut inside = Record::new(Choice::Where(|site| site.path().ends_with("attn2.to_q")));
+    for other in [gradients(true, &mut NoTap), gradients(true, &mut inside)] {
+        assert!(plain.iter().zip(&other).all(|(a, b)| same(a, b)));
+    }
+    assert_eq!(inside.seen.len(), 6, "what is watched inside a checkpointed block comes by once");
+
+    // The gradient of the sample alone, the text being a constant.
+    let made = case.make(DType::F32);
+    let sample = Var::from_tensor(&made.sample).unwrap();
+    let model = made.model.clone().with_checkpointing(true);
+    let y = model.forward(sample.as_tensor(), case.timesteps, &made.context, &mut NoTap).unwrap();
+    let store = (y * &made.cotangent).unwrap().sum_all().unwrap().backward().unwrap();
+    assert!(same(store.get(&sample).unwrap(), &plain[1]));
+
+    let mut parameters = Parameters::default();
+    let mut scope = Scope::root(&mut parameters, 1, DType::F32, &Device::Cpu);
+    let trainable =
+        UNet2DConditionModel::new(&mut scope, made.model.config()).unwrap().with_checkpointing(true);
+    let error = trainable.forward(&made.sample, case.timesteps, &made.context, &mut NoTap).unwrap_err();
+    assert!(error.to_string().contains("trainable"), "{error}");
+}
+
 /// The digest that `tools/parity/unet.py` makes of diffusers' own state dict.
 #[test]
 fn the_published_networks_have_the_published_parameters() {

@@ -178,6 +178,19 @@ impl Transformer2DModel {
         })
     }
 
+    /// The activations that a pass offers.
+    pub(super) fn sites(&self) -> Vec<Site> {
+        let mut sites = vec![self.enter.clone(), self.branch.clone(), self.stream.clone()];
+        for block in &self.blocks {
+            for attention in [&block.attn1, &block.attn2] {
+                let Attention { query, key, value, map, branch, after, .. } = attention;
+                sites.extend([query, key, value, map, branch, after].map(Site::clone));
+            }
+            sites.extend([block.ff.branch.clone(), block.stream.clone()]);
+        }
+        sites
+    }
+
     pub(super) fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut dyn Tap) -> Result<Tensor> {
         let (_, _, height, width) = x.dims4()?;
         let mut rows = self.enter(&self.norm.forward(x)?, tap)?;

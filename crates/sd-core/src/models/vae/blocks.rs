@@ -6,6 +6,7 @@ use super::Config;
 use crate::models::attention::attend;
 use crate::models::resnet::{ResnetBlock2D, ResnetShape};
 use crate::nn::{Conv2d, GroupNorm, Linear, Scope};
+use crate::ops::copy::contiguous;
 use crate::ops::upsample::nearest2x;
 use crate::taps::{Kind, Site, Tap};
 
@@ -176,12 +177,12 @@ impl Attention {
     /// `x` (B, C, H, W) → the same.
     fn forward(&self, x: &Tensor, tap: &mut dyn Tap) -> Result<Tensor> {
         let (b, c, h, w) = x.dims4()?;
-        let rows = self.group_norm.forward(x)?.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
+        let rows = contiguous(&self.group_norm.forward(x)?.flatten_from(2)?.transpose(1, 2)?)?;
         let mut project = |(linear, site): &(Linear, Site)| site.offer(linear.forward(&rows)?, tap);
         let [q, k, v] = [project(&self.to_q)?, project(&self.to_k)?, project(&self.to_v)?];
         let (to_out, branch) = &self.to_out;
         let y = to_out.forward(&attend([&q, &k, &v], 1, false, &self.map, tap)?)?;
-        let y = branch.offer(y, tap)?.transpose(1, 2)?.contiguous()?.reshape((b, c, h, w))?;
+        let y = contiguous(&branch.offer(y, tap)?.transpose(1, 2)?)?.reshape((b, c, h, w))?;
         self.stream.offer((x + y)?, tap)
     }
 }

@@ -9,9 +9,8 @@
 //! `encoder.mid_block`, `encoder.conv_out`, `quant_conv`. Decoding: `post_quant_conv`, `decoder.conv_in`, the middle, the levels from
 //! coarse to fine, `decoder.conv_out`.
 //!
-//! **Memory.** A batch is passed through picture by picture, unless the pictures are small or the tap wants one of the activations,
-//! which are those of the whole batch. Both ways give the same bits. A 512×512 decode then holds 0.8 GB beside the weights, for any
-//! batch.
+//! **Memory.** A batch is passed through picture by picture, unless the tap wants one of the activations, which are those of the whole
+//! batch. Both ways give the same bits. A 512×512 decode then holds 0.7 GB beside the weights, for any batch.
 
 mod blocks;
 mod config;
@@ -26,11 +25,6 @@ pub use self::config::{CLASS, Config};
 pub use self::gaussian::DiagonalGaussian;
 use crate::nn::{Conv2d, GroupNorm, Scope, Specification};
 use crate::taps::{Kind, Site, Tap};
-
-/// Latents of fewer pixels pass as a batch: they fill no memory, and together they are faster.
-///
-/// Above, every convolution handles each picture by itself, so that a picture's bits do not depend on the others.
-const LARGE: usize = 512;
 
 /// The network.
 #[derive(Clone, Debug)]
@@ -68,7 +62,7 @@ impl AutoencoderKL {
     pub fn encode(&self, pictures: &Tensor, tap: &mut dyn Tap) -> Result<DiagonalGaussian> {
         check("a picture", pictures, self.config.in_channels, self.config.scale())?;
         let pass = |x: &Tensor, tap: &mut dyn Tap| self.encoder.forward(x, tap);
-        DiagonalGaussian::new(&in_parts(pictures, self.config.scale(), &self.encoder.sites, tap, pass)?)
+        DiagonalGaussian::new(&one_by_one(pictures, &self.encoder.sites, tap, pass)?)
     }
 
     /// The pictures (B, C, H, W) of `latents` (B, C', h, w), already divided by the scaling factor. Values are about −1 ..= 1 and not
@@ -79,7 +73,7 @@ impl AutoencoderKL {
     pub fn decode(&self, latents: &Tensor, tap: &mut dyn Tap) -> Result<Tensor> {
         check("a latent", latents, self.config.latent_channels, 1)?;
         let pass = |z: &Tensor, tap: &mut dyn Tap| self.decoder.forward(z, tap);
-        in_parts(latents, 1, &self.decoder.sites, tap, pass)
+        one_by_one(latents, &self.decoder.sites, tap, pass)
     }
 }
 
@@ -91,18 +85,15 @@ fn check(what: &str, x: &Tensor, channels: usize, least: usize) -> Result<()> {
     Ok(())
 }
 
-/// `pass` of every row of the batch, or of the whole batch where its latents, by `scale` smaller than `x`, are small or `tap` wants
-/// one of `sites`.
-fn in_parts(
+/// `pass` of every row of the batch, or of the whole batch where `tap` wants one of `sites`.
+fn one_by_one(
     x: &Tensor,
-    scale: usize,
     sites: &[Site],
     tap: &mut dyn Tap,
     pass: impl Fn(&Tensor, &mut dyn Tap) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    let (batch, _, height, width) = x.dims4()?;
-    let small = batch == 1 || (height / scale) * (width / scale) < LARGE;
-    if small || sites.iter().any(|site| tap.wants(site)) {
+    let batch = x.dims()[0];
+    if batch == 1 || sites.iter().any(|site| tap.wants(site)) {
         return pass(x, tap);
     }
     let rows: Vec<Tensor> = (0..batch).map(|i| pass(&x.narrow(0, i, 1)?, tap)).collect::<Result<_>>()?;

@@ -1,9 +1,8 @@
 //! Convolution on the CPU: a plain reference, and a tiled im2col whose products go to `gemm`.
 //!
 //! Images are cut into *groups* (several small images, or one large one) and groups into *bands* of whole rows, so that one
-//! band has about [`TILE`] output pixels and its im2col matrix (C·U·V × pixels) stays in cache. Groups run in parallel.
-
-mod shared;
+//! band has about [`TILE`] output pixels and its im2col matrix (C·U·V × pixels) stays in cache. Groups run in parallel; the
+//! matrices of a large image are also made and multiplied by several threads, for there may be one image only.
 
 use rayon::prelude::*;
 
@@ -13,12 +12,22 @@ use super::winograd;
 use crate::ops::Real;
 use crate::ops::buffer::written;
 use crate::ops::matmul::{View, product};
+use crate::ops::pieces::{each, rows_for};
 
 /// Output pixels of one im2col matrix, about.
 pub(crate) const TILE: usize = 512;
 
 /// The weight gradient is summed in at most this many pieces, whatever the number of threads.
 const PIECES: usize = 8;
+
+/// Elements of the im2col matrix that one thread writes at a time, about.
+const PIECE: usize = 1 << 15;
+
+/// Parts that the rows of a product are cut into where threads share it.
+const PARTS: usize = 4;
+
+/// Rows of a part that pay for packing the other operand again.
+const LEAST_ROWS: usize = 64;
 
 /// Whole rows of the output of a group of images.
 #[derive(Clone, Copy)]
@@ -140,10 +149,6 @@ fn plane_sum<T: Real>(values: &[T]) -> f64 {
 pub(super) fn forward<T: Real>(g: &Geometry, x: &[T], w: &[T], bias: Option<&[T]>) -> Vec<T> {
     let mut y = vec![T::zero(); g.batch * g.y_len()];
     let group = g.group();
-    if shared::pays(g) {
-        shared::forward(g, x, w, bias, &mut y);
-        return y;
-    }
     y.par_chunks_mut(group * g.y_len()).zip(x.par_chunks(group * g.x_len())).for_each_init(
         Scratch::new,
         |scratch, (y, x)| {
@@ -171,17 +176,17 @@ fn forward_band<T: Real>(g: &Geometry, band: Band, x: &[T], w: &[T], y: &mut [T]
         let start = band.row * g.out_w();
         let image =
             View { data: &x[start..], rows: taps, columns: pixels, row_stride: g.pixels(), column_stride: 1 };
-        return product(&mut y[start..], g.pixels(), weights, image, false);
+        return shared_product(g, (y, g.pixels(), start), weights, image);
     }
     scratch.resize(taps * pixels, g.c_out * pixels);
     let columns = &mut scratch.columns[..taps * pixels];
     im2col(g, band, x, &mut scratch.window, columns);
     let columns = View::new(columns, taps, pixels);
     if band.images == 1 {
-        return product(&mut y[band.row * g.out_w()..], g.pixels(), weights, columns, false);
+        return shared_product(g, (y, g.pixels(), band.row * g.out_w()), weights, columns);
     }
     let outputs = &mut scratch.outputs[..g.c_out * pixels];
-    product(outputs, pixels, weights, columns, false);
+    shared_product(g, (outputs, pixels, 0), weights, columns);
     scatter(g, band, outputs, y);
 }
 
@@ -191,6 +196,26 @@ fn scatter<T: Real>(g: &Geometry, band: Band, outputs: &[T], y: &mut [T]) {
         let start = image * g.y_len() + channel * g.pixels();
         y[start..start + tile.len()].copy_from_slice(tile);
     }
+}
+
+/// `out[r, start..] = a[r]·b`, rows of `out` being `stride` apart, in parts of some rows where there are few groups to share the work.
+///
+/// A part has the bits that it has in the whole.
+fn shared_product<T: Real>(
+    g: &Geometry,
+    (out, stride, start): (&mut [T], usize, usize),
+    a: View<'_, T>,
+    b: View<'_, T>,
+) {
+    let rows = a.rows.div_ceil(PARTS).max(LEAST_ROWS);
+    let groups = g.batch.div_ceil(g.group());
+    if a.rows <= rows || groups >= PIECES {
+        return product(&mut out[start..], stride, a, b, false);
+    }
+    out.par_chunks_mut(rows * stride).enumerate().for_each(|(part, out)| {
+        let a = a.some_rows(part * rows, out.len() / stride);
+        product(&mut out[start..], stride, a, b, false);
+    });
 }
 
 /// The rows of a (channels × pixels) matrix that belong to one image and one channel.
@@ -268,10 +293,6 @@ fn gather<'a, T: Real>(g: &Geometry, band: Band, dy: &'a [T], buffer: &'a mut [T
 pub(super) fn input_grad<T: Real>(g: &Geometry, dy: &[T], w: &[T]) -> Vec<T> {
     let mut dx = vec![T::zero(); g.batch * g.x_len()];
     let group = g.group();
-    if shared::pays(g) {
-        shared::input_grad(g, dy, w, &mut dx);
-        return dx;
-    }
     dx.par_chunks_mut(group * g.x_len()).zip(dy.par_chunks(group * g.y_len())).for_each_init(
         Scratch::new,
         |scratch, (dx, dy)| {
@@ -297,10 +318,10 @@ fn input_grad_band<T: Real>(
     let Scratch { window, columns, outputs } = scratch;
     let outputs = gather(g, band, dy, outputs);
     if g.pointwise() && band.images == 1 {
-        return product(&mut dx[band.row * g.out_w()..], g.pixels(), weights, outputs, false);
+        return shared_product(g, (dx, g.pixels(), band.row * g.out_w()), weights, outputs);
     }
     let columns = &mut columns[..taps * pixels];
-    product(columns, pixels, weights, outputs, false);
+    shared_product(g, (columns, pixels, 0), weights, outputs);
     col2im(g, band, columns, window, dx);
 }
 
@@ -351,9 +372,13 @@ fn im2col<T: Real>(g: &Geometry, band: Band, x: &[T], window: &mut Vec<T>, colum
     frame.for_each_row(g, band, |inner, outer| {
         window[inner..inner + g.w].copy_from_slice(&x[outer..outer + g.w])
     });
-    for_each_line(g, band, |tap, image, line, start| {
-        let source = frame.source(g, tap, image, line);
-        copy_line(&mut columns[start..start + g.out_w()], &window[source..], g.stride);
+    let (window, pixels) = (&*window, g.band_pixels(band));
+    let rows = rows_for(pixels, PIECE);
+    each(columns, rows * pixels, |piece, columns| {
+        for_each_line(g, band, piece * rows, columns.len() / pixels, |tap, image, line, start| {
+            let source = frame.source(g, tap, image, line);
+            copy_line(&mut columns[start..start + g.out_w()], &window[source..], g.stride);
+        });
     });
 }
 
@@ -362,17 +387,23 @@ fn col2im<T: Real>(g: &Geometry, band: Band, columns: &[T], window: &mut Vec<T>,
     let frame = Window::new(g, band);
     window.clear();
     window.resize(frame.len(g, band), T::zero());
-    for_each_line(g, band, |tap, image, line, start| {
+    for_each_line(g, band, 0, g.taps(), |tap, image, line, start| {
         let source = frame.source(g, tap, image, line);
         add_line(&mut window[source..], &columns[start..start + g.out_w()], g.stride);
     });
     frame.for_each_row(g, band, |inner, outer| add_line(&mut dx[outer..], &window[inner..inner + g.w], 1));
 }
 
-/// Visits the output rows of every tap: (tap, image, row, start in the im2col matrix).
-fn for_each_line(g: &Geometry, band: Band, mut visit: impl FnMut(usize, usize, usize, usize)) {
+/// Visits the output rows of `taps` taps from `first` on: (tap, image, row, start in these rows of the im2col matrix).
+fn for_each_line(
+    g: &Geometry,
+    band: Band,
+    first: usize,
+    taps: usize,
+    mut visit: impl FnMut(usize, usize, usize, usize),
+) {
     let mut start = 0;
-    for tap in 0..g.taps() {
+    for tap in first..first + taps {
         for image in 0..band.images {
             for line in 0..band.rows {
                 visit(tap, image, line, start);

@@ -6,8 +6,9 @@ use candle_core::{DType, Device, Tensor, Var};
 use super::{Geometry, conv2d, cpu};
 use crate::ops::testing::{check_gradient, distance, layouts, normal};
 
-/// (batch, c_in, h, w, c_out, kernel, stride, padding): odd sizes, no padding, wide padding, 1×1, several groups and bands.
-const CASES: [[usize; 8]; 9] = [
+/// (batch, c_in, h, w, c_out, kernel, stride, padding): odd sizes, no padding, wide padding, 1×1, several groups and bands, one
+/// image whose products are shared.
+const CASES: [[usize; 8]; 11] = [
     [2, 3, 5, 7, 4, 3, 1, 1],
     [1, 1, 1, 1, 1, 1, 1, 0],
     [3, 2, 6, 5, 3, 3, 2, 1],
@@ -17,6 +18,8 @@ const CASES: [[usize; 8]; 9] = [
     [2, 2, 5, 5, 2, 2, 3, 2],
     [40, 3, 4, 4, 5, 3, 1, 1],
     [1, 2, 30, 31, 3, 3, 1, 1],
+    [1, 70, 33, 20, 130, 1, 1, 0],
+    [1, 9, 41, 57, 100, 3, 2, 0],
 ];
 
 fn tensors(case: usize) -> (Geometry, Tensor, Tensor, Tensor) {
@@ -85,14 +88,18 @@ fn single_precision_is_near_double() {
 
 #[test]
 fn every_thread_count_gives_the_same_bits() {
-    let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            let (g, x, w, dy) = tensors(7);
-            (cpu::weight_grad(&g, &flat(&x), &flat(&dy)), cpu::forward(&g, &flat(&x), &flat(&w), None))
-        })
-    };
-    assert_eq!(run(1), run(3));
+    for case in [7, 9, 10] {
+        let (g, x, w, dy) = tensors(case);
+        let [x, w, dy] = [&x, &w, &dy].map(flat);
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let gradients = [cpu::weight_grad(&g, &x, &dy), cpu::input_grad(&g, &dy, &w)];
+                (gradients, cpu::forward(&g, &x, &w, None))
+            })
+        };
+        assert!(run(1) == run(3), "case {case}");
+    }
 }
 
 /// (batch, c_in, h, w, c_out, padding) of 3×3 convolutions of stride 1: whole and cut tiles, panels that are not full, a panel of

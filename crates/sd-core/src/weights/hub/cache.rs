@@ -1,6 +1,7 @@
 //! The Hub's cache: `{models,datasets}--OWNER--NAME/{blobs/DIGEST, snapshots/REVISION/PATH → blob}`.
 
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Digest, FetchError, Hub, Repository};
 
@@ -51,11 +52,18 @@ pub(super) fn claimed(name: &Path) -> Option<Digest> {
 }
 
 /// Makes the snapshot's name for a blob: a relative link, as the Hub's own client makes it, or a hard link or copy where the
-/// file system has no links.
+/// file system has no links. Who reads the name meanwhile finds what it was, or what it is.
 pub(super) fn link(blob: &Path, name: &Path, depth: usize) -> std::io::Result<()> {
-    if std::fs::symlink_metadata(name).is_ok() {
-        std::fs::remove_file(name)?;
-    }
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let beside = name.with_file_name(format!(".{}-{count}.link", std::process::id()));
+    let linked = make_link(blob, &beside, depth).and_then(|()| std::fs::rename(&beside, name));
+    // Nothing is left of it after the rename, but where both were hard links to one file.
+    let _ = std::fs::remove_file(&beside);
+    linked
+}
+
+fn make_link(blob: &Path, name: &Path, depth: usize) -> std::io::Result<()> {
     #[cfg(unix)]
     {
         let up: PathBuf = std::iter::repeat_n("..", depth + 2).collect();

@@ -26,13 +26,20 @@ pub(super) fn always(notes: &Path, file: &Path, digest: &Digest) -> Result<(), F
         let (expected, found) = (digest.to_string(), found.to_string());
         return Err(FetchError::Damaged { path: file.to_owned(), expected, found });
     }
-    if let Some(state) = state {
-        // A cache that cannot be written is read again next time.
-        let noted =
-            std::fs::create_dir_all(notes).and_then(|()| std::fs::write(notes.join(digest.hex()), state));
-        drop(noted);
-    }
+    write(notes, digest, state);
     Ok(())
+}
+
+/// Notes that `file`, which nobody else has yet, was found to have the digest.
+pub(super) fn note(notes: &Path, file: &Path, digest: &Digest) {
+    write(notes, digest, state(file));
+}
+
+fn write(notes: &Path, digest: &Digest, state: Option<String>) {
+    let Some(state) = state else { return };
+    // A cache that cannot be written is read again next time; so is one with half a note.
+    let noted = std::fs::create_dir_all(notes).and_then(|()| std::fs::write(notes.join(digest.hex()), state));
+    drop(noted);
 }
 
 fn state(file: &Path) -> Option<String> {

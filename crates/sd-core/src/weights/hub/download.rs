@@ -44,22 +44,24 @@ enum Attempt {
 }
 
 impl Download<'_> {
-    /// Fills `blob.incomplete`, checks it, and gives it its name.
-    pub(super) fn run(&self, blob: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), FetchError> {
+    /// Fills `blob.incomplete`, checks it, and gives it its name. Gives `false` where another process was faster, and nothing was
+    /// checked.
+    pub(super) fn run(&self, blob: &Path, progress: &mut dyn FnMut(Progress)) -> Result<bool, FetchError> {
         make_folder_of(blob)?;
         let partial = PathBuf::from(format!("{}.incomplete", blob.display()));
         let mut target = open_locked(&partial)?;
         if blob.exists() {
             // Another process finished it between our look and our lock.
             self.discard(&partial);
-            return Ok(());
+            return Ok(false);
         }
         self.make_sure_of_room(&target, blob)?;
         self.fill(&mut target, &partial, progress)?;
         self.check(&partial)?;
         io(&partial, "flush it to disk", target.sync_all())?;
         io(blob, "name it", std::fs::rename(&partial, blob))?;
-        sync_folder_of(blob)
+        sync_folder_of(blob)?;
+        Ok(true)
     }
 
     fn make_sure_of_room(&self, target: &File, blob: &Path) -> Result<(), FetchError> {
@@ -88,7 +90,7 @@ impl Download<'_> {
                 }
                 Attempt::BrokeOff(_, wait) => std::thread::sleep(wait),
             }
-            pause *= 2;
+            pause = pause.saturating_mul(2);
         }
         Ok(())
     }

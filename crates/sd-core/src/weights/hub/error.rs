@@ -19,7 +19,10 @@ pub enum FetchError {
         cache: PathBuf,
     },
     /// Files that are not in the cache, where they were only looked for.
-    #[error("{repository} at {revision} is not whole in the cache {}: missing {missing}", cache.display())]
+    #[error(
+        "{repository} at {revision} is not whole in the cache {}: missing {missing}; fetch it, or set HF_HOME to a cache \
+             that has it", cache.display()
+    )]
     NotHere {
         /// The repository.
         repository: String,
@@ -161,7 +164,7 @@ pub enum FetchError {
     },
     /// A file in the cache that nothing here can be held against.
     #[error("{}: expected a digest to check it against (in our manifest, or as the name of what it links to), found \
-             none; unset HF_HUB_OFFLINE so that the Hub can be asked, or remove the file", path.display())]
+             none; fetch the model with HF_HUB_OFFLINE unset, so that the Hub is asked, or remove the file", path.display())]
     Unverifiable {
         /// The file.
         path: PathBuf,

@@ -145,7 +145,7 @@ fn page(client: &Client<'_>, url: &str) -> Result<Page, FetchError> {
             }
             Err(Failed::Now(_, wait)) => std::thread::sleep(wait),
         }
-        pause *= 2;
+        pause = pause.saturating_mul(2);
     }
     unreachable!("the loop ends by its attempts")
 }

@@ -76,7 +76,9 @@ pub fn locate(repository: &Repository, files: &[RemoteFile], hub: &Hub) -> Resul
     let notes = cache::notes(hub, repository);
     for (file, name) in files.iter().zip(&names) {
         let digest = known(file, name).ok_or_else(|| FetchError::Unverifiable { path: name.clone() })?;
-        checked::once(&notes, name, &digest)?;
+        // The content itself, so that a message about damage names what must go.
+        let content = std::fs::canonicalize(name).unwrap_or_else(|_| name.clone());
+        checked::once(&notes, &content, &digest)?;
     }
     Ok(names)
 }
@@ -150,13 +152,20 @@ impl Fetch<'_> {
         let blob = cache::blob(self.hub, self.repository, listed.digest.hex());
         let mut digests = vec![listed.digest.clone()];
         digests.extend(file.sha256.clone().map(Digest::Sha256).filter(|ours| *ours != listed.digest));
+        let mut is_checked = false;
         if !blob.exists() {
             let url = self.repository.file(&self.hub.endpoint, &file.path);
             let download =
                 Download { client: self.client, path: &file.path, url, size: listed.size, digests: &digests };
-            download.run(&blob, progress)?;
+            is_checked = download.run(&blob, progress)?;
         }
-        digests.iter().try_for_each(|digest| self.check(&blob, digest))?;
+        match is_checked {
+            true => {
+                let notes = cache::notes(self.hub, self.repository);
+                digests.iter().for_each(|digest| checked::note(&notes, &blob, digest));
+            }
+            false => digests.iter().try_for_each(|digest| self.check(&blob, digest))?,
+        }
         self.link(&blob, name, file)
     }
 

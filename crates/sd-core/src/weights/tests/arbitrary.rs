@@ -4,7 +4,7 @@ use candle_core::{DType, Device};
 use proptest::prelude::*;
 
 use super::file_of;
-use crate::weights::Weights;
+use crate::weights::{Folder, Weights};
 
 /// Opens `bytes` as a file, reads every tensor that is in it; an error must name the file.
 fn read(bytes: &[u8]) {
@@ -78,6 +78,20 @@ proptest! {
             bytes[at] = byte;
         }
         read(&bytes);
+    }
+
+    #[test]
+    fn an_index_of_any_text_is_read_or_refused(text in r#"[{}\[\]",:a-c./\\0-9]{0,60}"#) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors.index.json");
+        for text in [format!(r#"{{"weight_map":{{{text}}}}}"#), text.clone()] {
+            std::fs::write(&path, &text).unwrap();
+            if let Err(error) = Weights::open(folder.path()) {
+                prop_assert!(error.to_string().contains("index.json"), "{error}");
+            }
+            std::fs::write(folder.path().join("model_index.json"), &text).unwrap();
+            prop_assert!(Folder::open(folder.path()).is_err());
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod candle;
 mod ops;
 mod optimisers;
 mod product;
+mod unet;
 
 use anyhow::Result;
 
@@ -26,6 +27,14 @@ pub enum Amount {
     Flops(u64),
 }
 
+impl Case {
+    /// Whether the case takes so much memory and time that it is run only where it is asked for by name.
+    #[must_use]
+    pub fn heavy(&self) -> bool {
+        self.name.starts_with("unet_")
+    }
+}
+
 /// What is run again and again.
 pub type Work = Box<dyn FnMut()>;
 
@@ -34,7 +43,9 @@ pub type Work = Box<dyn FnMut()>;
 pub fn all(implementation: cli::Implementation) -> Vec<Case> {
     let ops = ops::all(implementation);
     match implementation {
-        cli::Implementation::Ours => product::all().into_iter().chain(ops).chain(optimisers::all()).collect(),
+        cli::Implementation::Ours => {
+            product::all().into_iter().chain(ops).chain(optimisers::all()).chain(unet::all()).collect()
+        }
         cli::Implementation::Candle => product::all().into_iter().chain(ops).collect(),
     }
 }
@@ -72,6 +83,7 @@ mod tests {
             "batch_norm/f32/b128c16s32/fwd",
             "diffgrad/f32/flat100m/step",
             "copy/f32/resnet50/step",
+            "unet_sd15/f32/b2s64/fwd",
         ] {
             assert!(ours.iter().any(|ours| ours == name), "{name}");
         }

@@ -51,4 +51,5 @@ fn a_picture_of_another_size_than_said_is_refused() {
     assert!(apply(11, 2, 2).contains("2×2"));
     assert!(apply(0, 0, 5).contains("more than none"));
     assert!(apply(12, usize::MAX, 2).contains("found 12 bytes"));
+    assert!(apply(3 * 9000, 1, 9000).contains("224×2016000"));
 }

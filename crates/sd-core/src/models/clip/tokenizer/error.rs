@@ -98,8 +98,10 @@ pub enum TokenizerError {
         token: String,
     },
     /// A phrase is not among the tokens of a prompt.
-    #[error("the phrase {phrase:?} is not in the prompt {text:?}{}; whole words are looked for, capitals do not matter", 
-        if *cut { " as far as it was kept (its end was cut off)" } else { "" })]
+    #[error(
+        "the phrase {phrase:?} is not in the prompt {text:?}{}; whole words are looked for, capitals do not matter",
+        if *cut { " as far as it was kept (its end was cut off)" } else { "" }
+    )]
     Phrase {
         /// What was looked for.
         phrase: String,
