@@ -7,11 +7,15 @@
 
 mod bench;
 mod chores;
+mod forward;
+mod generate;
 mod gpu;
 mod reproduce;
 
 pub use bench::{Bench, BenchDevice, Implementation};
 pub use chores::{Claims, Datasets, DatasetsAction, Report, Schema, Trial};
+pub use forward::{Component, Forward, ForwardDtype};
+pub use generate::{Dtype, Generate, Sampler};
 pub use gpu::{Cuda, CudaAction, CudaBuild, Gpu, GpuAction, GpuVerify};
 pub use reproduce::{Device, Executor, Overrides, Progress, Reproduce, Scale, Shard};
 
@@ -21,9 +25,10 @@ use clap::{Parser, Subcommand};
 pub mod exit {
     /// Everything asked for was done. A refuted claim is not a failure.
     pub const DONE: u8 = 0;
-    /// At least one trial failed, or the run was interrupted; running the same command again goes on from there.
+    /// At least one trial failed, or the run was interrupted; running the same command again goes on from there. Of a command that
+    /// runs no trials: what it computed went wrong.
     pub const FAILED: u8 = 1;
-    /// The command line, an experiment file, a data set or the machine does not allow what was asked for.
+    /// The command line, an experiment file, a data set, a model or the machine does not allow what was asked for.
     pub const USAGE: u8 = 2;
 }
 
@@ -33,6 +38,7 @@ Examples:
   cargo xtask reproduce diffgrad            a few minutes on two cores, no download
   cargo xtask claims diffgrad               the paper's claims, and what was found
   cargo xtask reproduce diffgrad --dry-run  the trials, their number, time and disk, without running any
+  cargo xtask generate \"a red fox\"          a picture, with Stable Diffusion
 
 Exit codes: 0 done (a refuted claim is not a failure), 1 a trial failed, 2 bad usage or configuration.";
 
@@ -73,6 +79,12 @@ pub enum Command {
     /// List, download and check real data sets.
     #[command(after_help = chores::DATASETS_EXAMPLES)]
     Datasets(Datasets),
+    /// Make pictures from a prompt with Stable Diffusion.
+    #[command(after_help = generate::EXAMPLES)]
+    Generate(Generate),
+    /// Run tensors through one component of a model and write what comes out.
+    #[command(after_help = forward::EXAMPLES)]
+    Forward(Forward),
     /// Time the operations that training lives on, as CSV.
     #[command(after_help = bench::EXAMPLES)]
     Bench(Bench),

@@ -97,6 +97,80 @@ fn the_chores_are_read() {
     assert_eq!((bench.only.as_str(), bench.reps, bench.device), ("diffgrad/", 3, BenchDevice::Cpu));
 }
 
+fn generate(words: &[&str]) -> Generate {
+    let words = ["difflab", "generate"].iter().chain(words);
+    match Arguments::try_parse_from(words).unwrap().command {
+        Command::Generate(arguments) => arguments,
+        other => unreachable!("{other:?}"),
+    }
+}
+
+#[test]
+fn bare_generate_takes_the_documented_defaults() {
+    let typed = generate(&["a red fox"]);
+    assert_eq!((typed.prompt.as_str(), typed.model.as_str()), ("a red fox", "sd-v1-4"));
+    assert_eq!((typed.seed, typed.steps, typed.guidance, typed.batch), (0, 50, 7.5, 1));
+    assert_eq!((typed.sampler, typed.eta, typed.negative.as_str()), (None, 0.0, ""));
+    assert_eq!((typed.width, typed.height, &typed.image, &typed.mask), (None, None, &None, &None));
+    assert_eq!((typed.dtype, typed.device, typed.progress), (Dtype::Auto, Device::Auto, Progress::Auto));
+    assert_eq!(typed.output, std::path::Path::new("out.png"));
+}
+
+#[test]
+fn every_option_of_generate_is_read() {
+    let line = "fox --model m --seed 18446744073709551615 --steps 20 --guidance -1 --sampler euler-a --eta 0.5 \
+                --negative fog --batch 2 --width 64 --height 48 --image i.png --mask m.png --dtype bf16 --device cuda:1 \
+                --threads 3 -o f.png --progress json";
+    let typed = generate(&line.split_whitespace().collect::<Vec<_>>());
+    assert_eq!((typed.model.as_str(), typed.negative.as_str()), ("m", "fog"));
+    assert_eq!((typed.seed, typed.steps, typed.guidance, typed.batch), (u64::MAX, 20, -1.0, 2));
+    assert_eq!((typed.sampler, typed.eta), (Some(Sampler::EulerAncestral), 0.5));
+    assert_eq!((typed.width, typed.height), (Some(64), Some(48)));
+    assert_eq!((typed.image, typed.mask), (Some("i.png".into()), Some("m.png".into())));
+    assert_eq!((typed.dtype, typed.device, typed.threads), (Dtype::Bf16, Device::Cuda(1), Some(3)));
+    assert_eq!((typed.output, typed.progress), ("f.png".into(), Progress::Json));
+}
+
+#[test]
+fn a_sampler_goes_by_the_name_that_is_typed() {
+    for sampler in <Sampler as clap::ValueEnum>::value_variants() {
+        assert_eq!(generate(&["fox", "--sampler", sampler.name()]).sampler, Some(*sampler));
+    }
+    let said = refused("generate fox --sampler heun");
+    for name in ["ddim", "ddpm", "pndm", "euler", "euler-a", "dpm++"] {
+        assert!(said.contains(name), "{name} is missing in\n{said}");
+    }
+}
+
+#[test]
+fn wrong_usage_of_generate_says_what_was_expected() {
+    assert!(refused("generate").contains("<PROMPT>"));
+    assert!(refused("generate fox --steps 0").contains("at least 1"));
+    assert!(refused("generate fox --batch 0").contains("at least 1"));
+    assert!(refused("generate fox --guidance nan").contains("such as `7.5`"));
+    assert!(refused("generate fox --eta 1.5").contains("from 0 to 1"));
+    assert!(refused("generate fox --seed -1").contains("a whole number from 0"));
+    assert!(refused("generate fox --dtype f8").contains("bf16"));
+    assert!(refused("generate fox --image i.png").contains("--mask"));
+    assert!(refused("generate a red fox").contains("unexpected argument"));
+}
+
+#[test]
+fn forward_is_read_and_says_what_is_missing() {
+    let line = "forward --model m --component vae-encoder --inputs i --output o --taps *.attn1* --grad sample --dtype f64";
+    let Command::Forward(typed) = parse(line).unwrap() else { unreachable!() };
+    assert_eq!((typed.model.as_str(), typed.component), ("m", Component::VaeEncoder));
+    assert_eq!((typed.inputs, typed.output), ("i".into(), "o".into()));
+    assert_eq!((typed.taps.as_deref(), typed.grad.as_deref()), (Some("*.attn1*"), Some("sample")));
+    assert_eq!((typed.dtype, typed.device, typed.threads), (ForwardDtype::F64, Device::Auto, None));
+    assert!(refused("forward --model m --inputs i --output o").contains("--component"));
+    assert!(refused("forward --model m --component vae --inputs i --output o").contains("vae-decoder"));
+    for component in <Component as clap::ValueEnum>::value_variants() {
+        let line = format!("forward --model m --component {} --inputs i --output o", component.name());
+        assert!(matches!(parse(&line), Ok(Command::Forward(typed)) if typed.component == *component));
+    }
+}
+
 #[test]
 fn the_commands_about_gpus_are_read() {
     let verify = GpuVerify { only: "conv".into(), gpu: 1, reps: 30, no_sanitizer: true, cases_only: false };
@@ -132,6 +206,8 @@ fn help_shows_every_command_but_the_hidden_one_and_the_exit_codes() {
         "report",
         "schema",
         "datasets",
+        "generate",
+        "forward",
         "bench",
         "gpu",
         "cuda",

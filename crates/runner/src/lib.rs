@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use cli::Command;
 use lab::error::RunError;
+use sd_core::pipeline::PipelineError;
 
 pub use commands::bench::cases as benchmarks;
 pub use papers::{Entry, PAPERS};
@@ -36,6 +37,8 @@ pub fn main(papers: &[Entry]) -> ExitCode {
 fn calm_candle(command: &Command) {
     let threads = match command {
         Command::Bench(typed) => typed.threads,
+        Command::Generate(typed) => typed.threads,
+        Command::Forward(typed) => typed.threads,
         Command::Trial(typed) => Some(typed.threads),
         _ => None,
     };
@@ -49,7 +52,11 @@ fn calm_candle(command: &Command) {
 
 /// What could not start is bad usage; what started and could not be finished has failed.
 fn code_of(error: &anyhow::Error) -> u8 {
-    error.downcast_ref::<RunError>().map_or(cli::exit::USAGE, RunError::exit_code)
+    if let Some(error) = error.downcast_ref::<RunError>() {
+        return error.exit_code();
+    }
+    let computed = error.downcast_ref::<PipelineError>().is_some_and(PipelineError::is_failure);
+    if computed || error.is::<candle_core::Error>() { cli::exit::FAILED } else { cli::exit::USAGE }
 }
 
 fn obey(papers: &[Entry], command: Command) -> anyhow::Result<u8> {
@@ -61,6 +68,8 @@ fn obey(papers: &[Entry], command: Command) -> anyhow::Result<u8> {
         Command::Schema(typed) => commands::schema::run(papers, typed),
         Command::Datasets(typed) => commands::datasets::run(&typed),
         Command::Bench(typed) => commands::bench::run(&typed),
+        Command::Generate(typed) => commands::generate::run(&typed),
+        Command::Forward(typed) => commands::forward::run(&typed),
         Command::Gpu(typed) => commands::gpu::run(&typed),
         Command::Cuda(_) => {
             anyhow::bail!("`cuda` is done by xtask: type `cargo xtask cuda …` inside the repository")

@@ -7,6 +7,7 @@ pub mod cuda;
 pub mod models;
 pub mod nn;
 pub mod ops;
+pub mod pipeline;
 pub mod rng;
 pub mod sampling;
 pub mod taps;

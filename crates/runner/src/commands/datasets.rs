@@ -1,13 +1,13 @@
 //! `datasets`: what real data there is, whether it is here, how to get it, and whether it is the right one.
 
-use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use cli::DatasetsAction;
 use lab::executor::readable_bytes;
-use worlds::datasets::{self, FileReport, Hub, Listing, Manifest, Progress, Verdict};
+use worlds::datasets::{self, FileReport, Hub, Listing, Manifest, Verdict};
 
+use super::download::Bar;
 use crate::output::{print, say};
 use crate::places;
 
@@ -69,31 +69,6 @@ fn fetch(names: &[String], hub: &Hub) -> Result<u8> {
 fn unknown(name: &str) -> String {
     let known: Vec<&str> = datasets::manifests().iter().map(|manifest| manifest.name.as_str()).collect();
     format!("no data set is called `{name}`\n  expected: {}", known.join(" or "))
-}
-
-/// How far a download is: one line that is rewritten on a terminal, a line each tenth elsewhere.
-#[derive(Default)]
-struct Bar {
-    last: Option<u64>,
-}
-
-impl Bar {
-    fn shown(mut self) -> impl FnMut(Progress) {
-        let terminal = io::stderr().is_terminal();
-        move |progress| self.show(&progress, terminal)
-    }
-
-    fn show(&mut self, progress: &Progress, terminal: bool) {
-        let steps = if terminal { 1000 } else { 10 };
-        let now = progress.done * steps / progress.total.max(1);
-        if self.last.replace(now) == Some(now) {
-            return;
-        }
-        let (done, total) = (readable_bytes(progress.done), readable_bytes(progress.total));
-        let end = if terminal && progress.done < progress.total { '\r' } else { '\n' };
-        // Nobody reading it is no reason to stop.
-        let _ = write!(io::stderr(), "{}: {done} of {total}{end}", progress.path);
-    }
 }
 
 /// Checks the data sets asked for, or all that are here; one that was asked for and is absent is an error.

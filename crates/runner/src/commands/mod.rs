@@ -3,8 +3,13 @@
 pub(crate) mod bench;
 pub(crate) mod claims;
 pub(crate) mod datasets;
+mod download;
+pub(crate) mod forward;
+pub(crate) mod generate;
 pub(crate) mod gpu;
 pub(crate) mod list;
+mod machine;
+mod model;
 pub(crate) mod report;
 pub(crate) mod reproduce;
 pub(crate) mod schema;

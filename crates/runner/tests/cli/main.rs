@@ -6,6 +6,7 @@ mod config;
 mod data;
 mod kill;
 mod outputs;
+mod pictures;
 mod places;
 mod support;
 mod trials;
