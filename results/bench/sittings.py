@@ -25,6 +25,8 @@ FAMILIES = [
     "matmul/", "conv2d/", "group_norm_silu/", "layer_norm/", "attention/", "geglu/",
     "upsample_nearest2x/", "batch_norm/", "diffgrad/", "adam/", "copy/",
 ]
+# Run where it is named alone (`--only unet_`): it takes diffusers, 4 GB and minutes, and candle's is a program of its own.
+UNET = "unet_"
 COLUMNS = ["sitting", "threads", "name", "ours_ms", "candle_ms", "pytorch_ms", "machine"]
 
 
@@ -43,6 +45,20 @@ def machine():
     return f"{model}{' AVX-512' if 'avx512f' in flags else ''}"
 
 
+def chosen(only):
+    return [family for family in [*FAMILIES, UNET] if (family.startswith(tuple(only)) if only else family != UNET)]
+
+
+def candle_unet(typed, threads):
+    """The program in tools/bench/candle-unet, which prints a line a repetition."""
+    if not typed.candle_unet:
+        return {}
+    environment = {**os.environ, "RAYON_NUM_THREADS": str(threads), "CANDLE_NUM_THREADS": str(threads)}
+    done = subprocess.run([typed.candle_unet, str(typed.candle_reps)], capture_output=True, text=True, env=environment, check=True)
+    lines = [line.split(",") for line in done.stdout.splitlines()]
+    return {lines[0][0]: statistics.median(float(ms) for _, ms in lines)}
+
+
 def take(typed):
     runner = [typed.runner, "bench", "cpu"]
     new = not SITTINGS.exists()
@@ -52,15 +68,15 @@ def take(typed):
             writer.writeheader()
         for sitting in range(typed.first, typed.first + typed.sittings):
             for threads in typed.threads:
-                for family in FAMILIES:
-                    if typed.only and not family.startswith(tuple(typed.only)):
-                        continue
+                for family in chosen(typed.only):
                     common = ["--only", family, "--threads", str(threads)]
                     reps = ["--reps", str(typed.reps)]
                     ours = times([*runner, *common, *reps], threads)
                     torch = times([typed.python, HERE / "torch_cpu.py", *common, *reps], threads)
                     candle = {}
-                    if typed.candle_reps and family not in ("diffgrad/", "adam/", "copy/", "upsample_nearest2x/"):
+                    if family == UNET:
+                        candle = candle_unet(typed, threads)
+                    elif typed.candle_reps and family not in ("diffgrad/", "adam/", "copy/", "upsample_nearest2x/"):
                         # It takes long, and its share is plain from few runs.
                         few = ["--reps", str(typed.candle_reps), "--implementation", "candle"]
                         candle = times([*runner, *common, *few], threads)
@@ -132,6 +148,7 @@ def main():
     taking.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     taking.add_argument("--reps", type=int, default=5)
     taking.add_argument("--candle-reps", type=int, default=1)
+    taking.add_argument("--candle-unet", help="the program of tools/bench/candle-unet")
     taking.add_argument("--only", nargs="*", help="families, such as conv2d/")
     taking.set_defaults(run=take)
     commands.add_parser("join").set_defaults(run=join)

@@ -144,6 +144,20 @@ def time_steps(only, repetitions):
                 measure(name, work, repetitions)
 
 
+def time_unet(repetitions):
+    """The full-size UNet, only where it is asked for by name: it needs diffusers, 4 GB and seconds a pass."""
+    from diffusers import UNet2DConditionModel
+
+    model = UNet2DConditionModel(sample_size=64, cross_attention_dim=768).eval()
+    sample, context, timestep = torch.randn(2, 4, 64, 64), torch.randn(2, 77, 768), torch.tensor(500)
+
+    def forward():
+        with torch.no_grad():
+            model(sample, timestep, context)
+
+    measure("unet_sd15/f32/b2s64/fwd", forward, repetitions)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
@@ -156,6 +170,8 @@ def main():
     time_product(typed.only, typed.reps)
     time_operations(typed.only, typed.reps)
     time_steps(typed.only, typed.reps)
+    if typed.only.startswith("unet_"):
+        time_unet(typed.reps)
 
 
 if __name__ == "__main__":

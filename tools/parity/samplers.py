@@ -306,6 +306,15 @@ def conversions():
             }
 
 
+def sort_header(path):
+    """Sorts the file's header, whose order is random: the same content is then the same file."""
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    path.write_bytes(struct.pack("<Q", len(header)) + header + content[8 + length :])
+
+
 def main():
     tensors, records, configs = dict(tables()), [], {}
     for number, case in enumerate(cases()):
@@ -321,6 +330,7 @@ def main():
     }
     OUT.parent.mkdir(parents=True, exist_ok=True)
     save_file({key: value.contiguous() for key, value in tensors.items()}, OUT, metadata=metadata)
+    sort_header(OUT)
     sys.stdout.write(f"{OUT}: {len(records)} cases, {OUT.stat().st_size} bytes\n")
 
 

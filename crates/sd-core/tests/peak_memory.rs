@@ -1,11 +1,12 @@
 //! The largest convolutions and attentions hold their operands, their results and at most 64 MiB more; decoding a 512×512 picture
-//! holds less than 2 GB beside the weights, whatever the batch.
+//! holds less than 2 GB beside the weights, whatever the batch; checkpointing keeps a third of a UNet's activations at the most.
 #![allow(clippy::unwrap_used)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use candle_core::{DType, Device, Result, Tensor, Var};
+use sd_core::models::unet::{self, UNet2DConditionModel};
 use sd_core::models::vae::{AutoencoderKL, Config};
 use sd_core::nn::{Init, Scope, Source};
 use sd_core::ops::attention::attention;
@@ -114,10 +115,33 @@ fn check_decode() {
     assert!(many <= one + 2 * bytes(&pictures), "decoding three pictures held {many}, one {one} bytes");
 }
 
+/// What a pass of the UNet keeps for the gradient of its latents, with and without checkpointing.
+fn check_checkpointing() {
+    let config = r#"{"block_out_channels": [64, 128], "layers_per_block": 2, "cross_attention_dim": 64,
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"]}"#;
+    let config = unet::Config::from_json(config).unwrap();
+    let unet = UNet2DConditionModel::new(&mut Scope::of(&mut Frozen), &config).unwrap();
+    let [latents, text] = [&[1, 4, 48, 48][..], &[1, 77, 64]]
+        .map(|shape| Tensor::ones(shape, DType::F32, &Device::Cpu).unwrap());
+    let latents = Var::from_tensor(&latents).unwrap();
+    let held = |on: bool| {
+        let unet = unet.clone().with_checkpointing(on);
+        let before = LENT.load(SeqCst);
+        let output = unet.forward(latents.as_tensor(), &[1.0], &text, &mut NoTap).unwrap();
+        let graph = LENT.load(SeqCst) - before;
+        let (backward, _gradients) = peak(|| output.backward().unwrap());
+        (graph, graph + backward)
+    };
+    let ((plain, plain_peak), (checkpointed, checkpointed_peak)) = (held(false), held(true));
+    assert!(3 * checkpointed <= plain, "{} MiB are kept, {} without", checkpointed >> 20, plain >> 20);
+    assert!(checkpointed_peak < plain_peak, "{} MiB at the most", checkpointed_peak >> 20);
+}
+
 /// One test, since the count is the whole program's.
 #[test]
 fn the_largest_cases_hold_little_beside_operands_and_results() {
     check_decode();
+    check_checkpointing();
     let convolutions: [[usize; 6]; 5] = [
         [128, 64, 64, 32, 3, 1],
         [2, 320, 320, 64, 3, 1],

@@ -208,7 +208,7 @@ fn a_wrong_beginning_is_found_out_and_not_kept() {
     let case = Case::new(vec![Answer::file(content()), Answer::file(content())]);
     case.begin_with(&[1; 1_000]);
     let expected = sha256(&content());
-    case.assert_refused(&["expected sha256", &expected, "Nothing was kept"]);
+    case.assert_refused(&["expected sha256", &expected, "an earlier download", "Nothing was kept"]);
     case.assert_whole();
 }
 

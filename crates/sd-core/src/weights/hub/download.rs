@@ -55,17 +55,17 @@ impl Download<'_> {
             self.discard(&partial);
             return Ok(false);
         }
-        self.make_sure_of_room(&target, blob)?;
+        let here = io(&partial, "look at it", target.metadata())?.len();
+        self.make_sure_of_room(here, blob)?;
         self.fill(&mut target, &partial, progress)?;
-        self.check(&partial)?;
+        self.check(&partial, here > 0)?;
         io(&partial, "flush it to disk", target.sync_all())?;
         io(blob, "name it", std::fs::rename(&partial, blob))?;
         sync_folder_of(blob)?;
         Ok(true)
     }
 
-    fn make_sure_of_room(&self, target: &File, blob: &Path) -> Result<(), FetchError> {
-        let here = target.metadata().map_or(0, |about| about.len());
+    fn make_sure_of_room(&self, here: u64, blob: &Path) -> Result<(), FetchError> {
         let needed = self.size.saturating_sub(here);
         let folder = blob.parent().unwrap_or(Path::new("."));
         match space::free(folder) {
@@ -175,13 +175,13 @@ impl Download<'_> {
     }
 
     /// What came must be what is pinned; else it goes, for going on from it would never help.
-    fn check(&self, partial: &Path) -> Result<(), FetchError> {
+    fn check(&self, partial: &Path, resumed: bool) -> Result<(), FetchError> {
         for expected in self.digests {
             let found = expected.of_file_like(partial)?;
             if found != *expected {
                 self.discard(partial);
                 let (expected, found) = (expected.to_string(), found.to_string());
-                return Err(FetchError::Digest { url: self.url.clone(), expected, found });
+                return Err(FetchError::Digest { url: self.url.clone(), expected, found, resumed });
             }
         }
         Ok(())

@@ -117,7 +117,7 @@ pub enum FetchError {
     },
     /// The list of files could not be had.
     #[error(
-        "{url}: expected the list of the repository's files, {cause} ({attempts} attempts); try again later"
+        "{url}: expected the list of the repository's files, found: {cause} ({attempts} attempts); try again later"
     )]
     NoListing {
         /// The address asked for.
@@ -140,8 +140,11 @@ pub enum FetchError {
     },
     /// What came is not the file.
     #[error(
-        "{url}: expected {expected}, found {found}; the server gives another file than the pinned one. Nothing was \
-             kept. If HF_ENDPOINT names a mirror, unset it"
+        "{url}: expected {expected}, found {found}; {}", if *resumed {
+            "what an earlier download left was damaged, or is of another file. Nothing was kept: run the same command again"
+        } else {
+            "the server gives another file than the pinned one. Nothing was kept. If HF_ENDPOINT names a mirror, unset it"
+        }
     )]
     Digest {
         /// The address asked for.
@@ -150,6 +153,8 @@ pub enum FetchError {
         expected: String,
         /// Digest of what came.
         found: String,
+        /// Whether a part of it had come in an earlier download.
+        resumed: bool,
     },
     /// A file in the cache is not what its name says.
     #[error("{}: expected {expected}, found {found}; the file in the cache is damaged. Remove it with `rm {}` and \

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::{assert_says, save};
-use crate::nn::Scope;
+use crate::models::clip::{TextConfig, TextModel};
+use crate::nn::{Scope, Specification};
 use crate::weights::{Rules, Weights, WeightsError, load};
 
 /// A module of four tensors, one of them a buffer.
@@ -136,4 +137,34 @@ fn a_model_that_cannot_be_built_says_why() {
     let build = |_: &mut Scope<'_>| -> Result<()> { candle_core::bail!("no such activation") };
     let error = load(&weights(&NOW), DType::F32, &Device::Cpu, &Rules::strict(), build).unwrap_err();
     assert_says(&error.to_string(), &["(in memory)", "no such activation"]);
+}
+
+/// A text encoder in each of the spellings that transformers has had: old files have positions, files of version 5 no prefix, and
+/// a whole CLIP holds the other encoder too.
+#[test]
+fn a_text_encoder_is_found_in_every_spelling() {
+    let config = r#"{"vocab_size": 20, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "max_position_embeddings": 5}"#;
+    let config = TextConfig::from_json(config).unwrap();
+    let build = |scope: &mut Scope<'_>| TextModel::new(scope, &config);
+    let own = Specification::of(build).unwrap().parameters;
+    assert!(own.iter().all(|(name, _)| name.starts_with("text_model.")));
+    let written = |spell: &dyn Fn(&str) -> String, more: &[(&str, &[usize])]| {
+        let own = own.iter().map(|(name, shape)| (spell(name), tensor(shape)));
+        let more = more.iter().map(|(name, shape)| ((*name).to_owned(), tensor(shape)));
+        Weights::from_tensors(own.chain(more).collect())
+    };
+    let as_it_is = |name: &str| name.to_owned();
+    let bare = |name: &str| name.replacen("text_model.", "", 1);
+    let old: [(&str, &[usize]); 1] = [("text_model.embeddings.position_ids", &[1, 5])];
+    let whole: [(&str, &[usize]); 3] = [
+        ("vision_model.post_layernorm.bias", &[4]),
+        ("logit_scale", &[1]),
+        ("visual_projection.weight", &[2, 2]),
+    ];
+    for weights in [written(&as_it_is, &old), written(&bare, &[]), written(&as_it_is, &whole)] {
+        load(&weights, DType::F32, &Device::Cpu, &Rules::clip_text(), build).unwrap();
+    }
+    let strange = written(&as_it_is, &[("text_model.encoder.layers.9.mlp.fc1.bias", &[12])]);
+    assert!(load(&strange, DType::F32, &Device::Cpu, &Rules::clip_text(), build).is_err());
 }
