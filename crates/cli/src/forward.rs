@@ -30,7 +30,7 @@ Exit codes: 0 done, 1 the computation failed, 2 bad usage, or files that are abs
 /// Arguments of `forward`.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Forward {
-    /// A folder that diffusers saved, or the name of a model: sd-v1-4.
+    /// A folder that diffusers saved, of a pipeline or of the one component, or the name of a model as for `generate`.
     #[arg(long, value_name = "DIR|NAME")]
     pub model: String,
     /// Which part of it.

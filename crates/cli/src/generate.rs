@@ -28,7 +28,8 @@ Exit codes: 0 done, 1 the computation failed, 2 bad usage, or a model that is ab
 pub struct Generate {
     /// What the picture shows. Beyond the text encoder's 77 tokens it is cut, which is told.
     pub prompt: String,
-    /// A folder that diffusers saved, or the name of a model: sd-v1-4 (sd-mini does not ship yet).
+    /// A folder that diffusers saved, or one of sd-v1-4, sd-v1-5, sd-inpainting, sd-v2-1-base, sd-v2-1, which are fetched where they
+    /// are not here (sd-mini does not ship yet).
     #[arg(long, value_name = "DIR|NAME", default_value = "sd-v1-4")]
     pub model: String,
     /// Seed of the noise.

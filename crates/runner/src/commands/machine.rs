@@ -36,8 +36,8 @@ pub(crate) fn dtype(typed: cli::Dtype, device: &Device) -> Result<DType> {
     match typed {
         cli::Dtype::Auto if device.is_cuda() => Ok(DType::F16),
         cli::Dtype::Auto | cli::Dtype::F32 => Ok(DType::F32),
-        cli::Dtype::F16 => wide_enough(DType::F16, device),
-        cli::Dtype::Bf16 => wide_enough(DType::BF16, device),
+        cli::Dtype::F16 => sixteen_bits(DType::F16, device),
+        cli::Dtype::Bf16 => sixteen_bits(DType::BF16, device),
     }
 }
 
@@ -51,12 +51,12 @@ pub(crate) fn forward_dtype(typed: cli::ForwardDtype, device: &Device) -> Result
             )
         }
         cli::ForwardDtype::F64 => Ok(DType::F64),
-        cli::ForwardDtype::F16 => wide_enough(DType::F16, device),
-        cli::ForwardDtype::Bf16 => wide_enough(DType::BF16, device),
+        cli::ForwardDtype::F16 => sixteen_bits(DType::F16, device),
+        cli::ForwardDtype::Bf16 => sixteen_bits(DType::BF16, device),
     }
 }
 
-fn wide_enough(dtype: DType, device: &Device) -> Result<DType> {
+fn sixteen_bits(dtype: DType, device: &Device) -> Result<DType> {
     if device.is_cuda() {
         return Ok(dtype);
     }

@@ -154,6 +154,15 @@ mod tests {
     }
 
     #[test]
+    fn the_help_names_every_model_that_is_known() {
+        let mut program = <cli::Arguments as clap::CommandFactory>::command();
+        let help = program.find_subcommand_mut("generate").unwrap().render_long_help().to_string();
+        for manifest in models::manifests().iter().filter(|manifest| manifest.name.starts_with("sd-")) {
+            assert!(help.contains(&manifest.name), "{} is not in the help", manifest.name);
+        }
+    }
+
+    #[test]
     fn what_is_not_there_is_said() {
         let said = |typed| find(typed).err().map(|error| error.to_string()).unwrap();
         assert!(said("sd-mini").contains("does not ship"));

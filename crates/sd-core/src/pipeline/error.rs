@@ -12,7 +12,7 @@ use crate::weights::WeightsError;
 pub enum PipelineError {
     /// Files of weights.
     #[error(transparent)]
-    Weights(#[from] WeightsError),
+    Weights(Box<WeightsError>),
     /// The folder of one component where a whole pipeline is needed.
     #[error("{}: this is the folder of one component: give the folder around it", .0.display())]
     NoPipeline(PathBuf),
@@ -114,6 +114,12 @@ pub enum PipelineError {
         /// Why it failed.
         source: candle_core::Error,
     },
+}
+
+impl From<WeightsError> for PipelineError {
+    fn from(error: WeightsError) -> Self {
+        Self::Weights(Box::new(error))
+    }
 }
 
 impl PipelineError {

@@ -41,8 +41,11 @@ impl StableDiffusion {
         }
     }
 
-    /// Mask and latents of the masked picture, where `request` has them: the draw of the latents goes on in `noise`.
-    pub(super) fn extra(&self, request: &Request, noise: &mut Noise) -> Result<Option<Extra>, PipelineError> {
+    /// Mask and latents of the masked picture, where `request` has them: the stream of `noise` goes on from the draw of the latents.
+    ///
+    /// # Errors
+    /// Where a computation fails.
+    pub fn extra(&self, request: &Request, noise: &mut Noise) -> Result<Option<Extra>, PipelineError> {
         let make = |inpaint: &Inpaint| self.mask_latents(inpaint, request.prompts.len(), noise);
         request.inpaint.as_ref().map(make).transpose()
     }

@@ -93,7 +93,10 @@ impl StableDiffusion {
     }
 
     /// What the UNet is told: with guidance the negative prompt's rows, then the prompts'.
-    fn context(&self, request: &Request) -> Result<Tensor, PipelineError> {
+    ///
+    /// # Errors
+    /// Where a computation fails.
+    pub fn context(&self, request: &Request) -> Result<Tensor, PipelineError> {
         let negative =
             vec![request.negative.clone(); if request.is_guided() { request.prompts.len() } else { 0 }];
         self.encode(&[negative, request.prompts.clone()].concat(), &mut NoTap)
