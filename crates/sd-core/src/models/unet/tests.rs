@@ -325,7 +325,7 @@ fn a_pass_stops_where_it_is_told() {
         let mut stop = StopAt::new(site.clone());
         let output = until_stop(&mut stop, |tap| case.run(&made, tap)).unwrap();
         assert!(output.is_none(), "{site}");
-        assert!(same(stop.value.as_ref().unwrap(), &value), "{site}");
+        assert!(same(stop.value.as_ref().unwrap(), value), "{site}");
     }
     let mut late = Record::new(Choice::Where(|site| site.path().starts_with("up_blocks")));
     let first = Site::new("mid_block", Kind::Feature);

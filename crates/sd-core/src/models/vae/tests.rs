@@ -175,18 +175,21 @@ fn bits(x: &Tensor) -> Vec<u32> {
     x.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
 }
 
+/// One way through a model.
+type Pass = Box<dyn Fn(&Tensor, &mut dyn Tap) -> Result<Tensor> + Sync>;
+
 /// A model of one way as a function, with an input for it.
 fn ways(
     model: &AutoencoderKL,
     case: (&str, u64, [usize; 4], [usize; 4]),
-) -> [(&'static str, Tensor, impl Fn(&Tensor, &mut dyn Tap) -> Result<Tensor>); 2] {
+) -> [(&'static str, Tensor, Pass); 2] {
     let (_, seed, picture, latent) = case;
     ["encode", "decode"].map(|way| {
         let (encode, model) = (way == "encode", model.clone());
-        let pass = move |x: &Tensor, tap: &mut dyn Tap| match encode {
+        let pass: Pass = Box::new(move |x: &Tensor, tap: &mut dyn Tap| match encode {
             true => model.encode(x, tap).and_then(|d| Tensor::cat(&[&d.mean, &d.logvar], 1)),
             false => model.decode(x, tap),
-        };
+        });
         (way, torch_randn(seed, if encode { &picture } else { &latent }), pass)
     })
 }
