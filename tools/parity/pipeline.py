@@ -245,6 +245,7 @@ def held(runner, folder, log, family, component, model, inputs, call, scratch):
     exact = call(model, {name: value.double() if value.is_floating_point() else value for name, value in inputs.items()})
     for hook in hooks:
         hook.remove()
+    model.float()
     sites = {name: value for name, value in seen.items() if name in ours["f64"] and ours["f64"][name].shape == value.shape}
     sites = {name: value for name, value in sites.items() if name not in exact}
     errors = {dtype: {name: relative(found[name], value) for name, value in (sites | exact).items()} for dtype, found in ours.items()}
@@ -374,6 +375,8 @@ def head(log):
     log.line("# Whole pipelines beside diffusers")
     log.line()
     log.line("What is compared and how: the first lines of [tools/parity/pipeline.py](../../tools/parity/pipeline.py), whose output this is.")
+    log.line()
+    log.line("    python tools/parity/pipeline.py --write results/parity/pipeline.md")
     log.line()
     log.line(
         f"torch {torch.__version__}, diffusers {diffusers.__version__}, transformers {transformers.__version__}, {platform.machine()}, CPU, f32.")
