@@ -52,7 +52,7 @@ def text_encoder():
 
 def unet_case():
     inputs = dict(sample=common.randn(10, 2, 4, 64, 64), encoder_hidden_states=common.randn(11, 2, 77, 768),
-                  timestep=torch.tensor([481.0]))
+                  timestep=torch.tensor(481.0))
     return inputs, lambda model: dict(sample=model(**inputs).sample)
 
 
