@@ -104,6 +104,23 @@ impl fmt::Debug for Site {
     }
 }
 
+/// A configuration whose model offers activations.
+pub trait Sited {
+    /// Their names, in the order of a pass.
+    ///
+    /// # Errors
+    /// Where the configuration makes no model.
+    fn sites(&self) -> Result<Vec<Site>>;
+}
+
+/// The activations that the model of `config` offers to a tap, in the order of a pass; nothing is allocated.
+///
+/// # Errors
+/// Where the configuration makes no model.
+pub fn sites(config: &(impl Sited + ?Sized)) -> Result<Vec<Site>> {
+    config.sites()
+}
+
 /// What a tap wants done with an activation.
 pub enum Action {
     /// Go on with it.

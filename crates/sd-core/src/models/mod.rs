@@ -7,6 +7,7 @@ mod attention;
 pub mod clip;
 pub mod config;
 mod resnet;
+mod sited;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod unet;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::tiny::{self, Family};
 use super::*;
 use crate::sampling::SamplerKind;
-use crate::taps::{Choice, Kind, NoTap, Record, Site, Tap};
+use crate::taps::{Choice, CopyRows, Kind, NoTap, Record, Site, Tap, sites};
 
 fn folder(family: Family) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -143,6 +143,45 @@ fn a_watcher_sees_each_step_and_taps_the_one_it_wants() {
     assert_eq!(watcher.steps, expected);
     assert_eq!(watcher.record.seen.len(), 1);
     assert_eq!(watcher.record.seen[0].1.dims(), [2, 4, 4, 6], "both halves of the guidance");
+}
+
+/// Copies the last transformer's output from the clean row to the other, in the half with the prompt, at every step.
+struct Restore(CopyRows);
+
+impl Watch for Restore {
+    fn tap(&mut self, _: usize) -> Option<&mut dyn Tap> {
+        Some(&mut self.0)
+    }
+}
+
+/// Behind the last transformer nothing knows the text: restored there, a picture is the clean one, bit for bit (identity I2 of causal
+/// tracing). By induction over the steps, for equal latents make equal predictions without the prompt.
+#[test]
+fn a_tap_that_restores_the_last_transformer_gives_the_clean_picture() {
+    let model = model(Family::One);
+    let prompts = vec!["a red fox".to_owned(), "a green boat".to_owned()];
+    let request = Request { prompts, guidance: 4.0, ..request() };
+    let sampler = model.sampler(&request).unwrap();
+    let context = model.context(&request).unwrap();
+    let latents = |watch: &mut dyn Watch| {
+        let mut noise = Noise::new(1, DType::F32, &Device::Cpu);
+        let one = model.latents(1, [32, 48], &sampler, &mut noise).unwrap();
+        let plan = Plan { request: &request, sampler: &sampler, context: &context, extra: None };
+        let both = model.denoise(&plan, Tensor::cat(&[&one, &one], 0).unwrap(), &mut noise, watch).unwrap();
+        [0, 1].map(|row| numbers(&both.get(row).unwrap()))
+    };
+    let [clean, other] = latents(&mut Unwatched);
+    assert!(clean != other, "the prompts count");
+    let all = sites(model.unet.config()).unwrap();
+    let of_transformer = |site: &&Site| {
+        let name = site.path().rsplit_once('.').map_or("", |(module, _)| module);
+        site.kind() == Kind::Stream && name.ends_with(".attentions")
+    };
+    let last = all.iter().rfind(of_transformer).unwrap();
+    let mut copy = CopyRows::default();
+    copy.add(last, 2, 3);
+    let [kept, restored] = latents(&mut Restore(copy));
+    assert!(kept == clean && restored == clean);
 }
 
 #[test]

@@ -9,9 +9,8 @@ use cli::Component;
 use sd_core::models::clip::{TextModel, VisionModel};
 use sd_core::models::unet::UNet2DConditionModel;
 use sd_core::models::vae::AutoencoderKL;
-use sd_core::nn::Specification;
 use sd_core::pipeline::Parts;
-use sd_core::taps::{Site, Tap};
+use sd_core::taps::{Site, Tap, sites};
 
 use super::inputs::{Numbers, Side, Takes};
 
@@ -95,20 +94,18 @@ impl Network {
 
     /// Its activations in the order of a pass.
     pub(super) fn sites(&self) -> Result<Vec<Site>> {
-        let specification = match self {
-            Self::Unet(unet) => Specification::of(|scope| UNet2DConditionModel::new(scope, unet.config())),
-            Self::VaeEncoder(vae) | Self::VaeDecoder(vae) => {
-                Specification::of(|scope| AutoencoderKL::new(scope, vae.config()))
-            }
-            Self::Text(text) => Specification::of(|scope| TextModel::new(scope, text.config())),
-            Self::Image(image) => Specification::of(|scope| VisionModel::new(scope, image.config())),
+        let all = match self {
+            Self::Unet(unet) => sites(unet.config()),
+            Self::VaeEncoder(vae) | Self::VaeDecoder(vae) => sites(vae.config()),
+            Self::Text(text) => sites(text.config()),
+            Self::Image(image) => sites(image.config()),
         };
         let own = |site: &Site| match self {
             Self::VaeEncoder(_) => is_of_encoder(site),
             Self::VaeDecoder(_) => !is_of_encoder(site),
             _ => true,
         };
-        Ok(specification?.sites.into_iter().filter(own).collect())
+        Ok(all?.into_iter().filter(own).collect())
     }
 
     /// What comes out.

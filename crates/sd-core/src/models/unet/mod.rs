@@ -19,7 +19,7 @@ use candle_core::{Result, Tensor, bail};
 
 use self::blocks::{Condition, DownBlock, MidBlock, Plan, UpBlock};
 pub use self::config::{CLASS, Config, Level};
-use crate::nn::{Conv2d, GroupNorm, Linear, Scope, Specification};
+use crate::nn::{Conv2d, GroupNorm, Linear, Scope};
 use crate::ops::activation::{Activation, silu};
 use crate::taps::{Kind, Site, Tap};
 
@@ -136,14 +136,6 @@ impl UNet2DConditionModel {
         }
         Ok(())
     }
-}
-
-/// The activations that the network of `config` offers to a tap, in the order of a pass.
-///
-/// # Errors
-/// Where there is no such network.
-pub fn sites(config: &Config) -> Result<Vec<Site>> {
-    Ok(Specification::of(|scope| UNet2DConditionModel::new(scope, config))?.sites)
 }
 
 fn down_blocks(scope: &mut Scope<'_>, config: &Config) -> Result<Vec<DownBlock>> {

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::models::testing::{Against, State, golden, torch_randn, torch_state};
 use crate::nn::{Parameters, Specification};
-use crate::taps::{Action, Choice, CopyRows, NoTap, Record, Replace, StopAt, until_stop};
+use crate::taps::{Action, Choice, CopyRows, NoTap, Record, Replace, StopAt, sites, until_stop};
 
 /// One of the cases of `tools/parity/unet.py`.
 struct Case {
