@@ -8,6 +8,9 @@ torch 2.11, diffusers 0.42.1, transformers 5.23.0. Tiny pipelines with random we
 Diffusion 1.x, 2.x (v-prediction, linear projections, heads per level) and inpainting are saved by diffusers; `generate` and `forward`
 read the same folders. Then the other way round: a folder that `examples/tiny_pipeline` wrote is loaded by diffusers.
 
+Latents are never clipped here: where a scheduler file lacks `clip_sample`, diffusers' inpainting pipeline would clip them with DDIM and DDPM,
+which spoils the picture; ours does not, and the script sets the field.
+
 Pictures: the largest difference of all pixels of a batch, in 255ths. Tensors: PyTorch's model in double precision is the reference;
 relative to the root mean square of the reference stands that of the difference, and for ours in double precision the largest
 difference (the sines of the UNet's time embedding are f32 there too, and their last place is the mathematical library's).

@@ -51,13 +51,13 @@ pub struct Generate {
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub negative: String,
     /// Pictures made at once, of one draw of noise.
-    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = pictures)]
     pub batch: usize,
     /// Width in pixels, a multiple of 8 [default: what the model was trained on].
-    #[arg(long, value_name = "PIXELS", value_parser = at_least_one)]
+    #[arg(long, value_name = "PIXELS", value_parser = side)]
     pub width: Option<usize>,
     /// Height in pixels, a multiple of 8 [default: what the model was trained on].
-    #[arg(long, value_name = "PIXELS", value_parser = at_least_one)]
+    #[arg(long, value_name = "PIXELS", value_parser = side)]
     pub height: Option<usize>,
     /// The picture to be filled in, of the size that is made; for models for inpainting.
     #[arg(long, value_name = "FILE", requires = "mask")]
@@ -128,6 +128,23 @@ pub enum Dtype {
     F16,
     /// 16 bits, the exponent of f32; on a GPU
     Bf16,
+}
+
+/// Pictures made at once: their latents are one tensor.
+fn pictures(text: &str) -> Result<usize, String> {
+    at_most(text, 1024)
+}
+
+/// A side of a picture in pixels.
+fn side(text: &str) -> Result<usize, String> {
+    at_most(text, 16_384)
+}
+
+fn at_most(text: &str, most: usize) -> Result<usize, String> {
+    match at_least_one(text)? {
+        number if number > most => Err(format!("expected at most {most}, found `{text}`")),
+        number => Ok(number),
+    }
 }
 
 fn seed(text: &str) -> Result<u64, String> {

@@ -147,6 +147,8 @@ fn wrong_usage_of_generate_says_what_was_expected() {
     assert!(refused("generate").contains("<PROMPT>"));
     assert!(refused("generate fox --steps 0").contains("at least 1"));
     assert!(refused("generate fox --batch 0").contains("at least 1"));
+    assert!(refused("generate fox --batch 1000000000000").contains("at most 1024"));
+    assert!(refused("generate fox --width 20000").contains("at most 16384"));
     assert!(refused("generate fox --guidance nan").contains("such as `7.5`"));
     assert!(refused("generate fox --eta 1.5").contains("from 0 to 1"));
     assert!(refused("generate fox --seed -1").contains("a whole number from 0"));

@@ -121,6 +121,24 @@ pub fn sites(config: &(impl Sited + ?Sized)) -> Result<Vec<Site>> {
     config.sites()
 }
 
+/// The activation of `config`'s model that is called `name`, as [`Site`] is displayed. A tap on a site that a model does not have would
+/// never be called, and say nothing.
+///
+/// # Errors
+/// Where there is no such activation: names the nearest.
+pub fn site(config: &(impl Sited + ?Sized), name: &str) -> Result<Site> {
+    let all = sites(config)?;
+    if let Some(site) = all.iter().find(|site| site.to_string() == name) {
+        return Ok(site.clone());
+    }
+    let nearest = all.iter().map(Site::to_string).min_by_key(|other| strsim::levenshtein(name, other));
+    bail!(
+        "there is no activation `{name}`; did you mean `{}`? `taps::sites` lists all {}",
+        nearest.unwrap_or_default(),
+        all.len()
+    )
+}
+
 /// What a tap wants done with an activation.
 pub enum Action {
     /// Go on with it.

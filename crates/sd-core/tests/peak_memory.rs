@@ -1,5 +1,5 @@
 //! The largest convolutions and attentions hold their operands, their results and at most 64 MiB more; decoding a 512×512 picture
-//! holds less than 2 GB beside the weights, whatever the batch; checkpointing keeps a third of a UNet's activations at the most.
+//! holds less than 2 GB beside the weights, whatever the batch; checkpointing keeps a quarter of a UNet's activations at the most.
 #![allow(clippy::unwrap_used)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -133,7 +133,7 @@ fn check_checkpointing() {
         (graph, graph + backward)
     };
     let ((plain, plain_peak), (checkpointed, checkpointed_peak)) = (held(false), held(true));
-    assert!(3 * checkpointed <= plain, "{} MiB are kept, {} without", checkpointed >> 20, plain >> 20);
+    assert!(4 * checkpointed <= plain, "{} MiB are kept, {} without", checkpointed >> 20, plain >> 20);
     assert!(checkpointed_peak < plain_peak, "{} MiB at the most", checkpointed_peak >> 20);
 }
 

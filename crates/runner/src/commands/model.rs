@@ -41,6 +41,22 @@ pub(crate) fn find(typed: &str) -> Result<Model> {
     }
 }
 
+/// As [`find`], for a whole pipeline: a component that is known by name is not fetched in vain.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn find_pipeline(typed: &str) -> Result<Model> {
+    if let Ok(Named::Known(manifest)) = models::named(typed)
+        && !manifest.hub.files.iter().any(|file| file.path == "model_index.json")
+    {
+        bail!(
+            "--model {typed}: expected a pipeline, found {}, which is a part of one\n  help: `forward` runs parts",
+            manifest.title
+        );
+    }
+    find(typed)
+}
+
 fn of_folder(path: &Path) -> Model {
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let name =

@@ -154,6 +154,11 @@ fn a_model_that_is_not_here_may_not_be_fetched_offline() {
     check(scratch.runner("generate fox --model sd-mini"), 2, &["sd-mini", "does not ship"]);
     check(scratch.runner("generate fox --model sd-v1-6"), 2, &["sd-v1-6", "did you mean"]);
     check(scratch.runner("generate fox --model ./none"), 2, &["./none"]);
+    check(
+        scratch.runner("generate fox --model clip-vit-large-patch14"),
+        2,
+        &["expected a pipeline", "CLIP ViT-L/14"],
+    );
     assert!(!scratch.path("out.png").exists());
 }
 

@@ -85,7 +85,7 @@ impl Source for State {
 pub(crate) struct Fingerprint {
     shape: Vec<usize>,
     rms: f64,
-    /// Σ ±x over eight choices of signs.
+    /// Σ ±x over a few choices of signs.
     projections: Vec<f64>,
     /// Evenly spaced elements, the first and the last among them.
     values: Vec<f64>,

@@ -2,6 +2,8 @@
 //!
 //! Chen et al. 2016, "Training deep nets with sublinear memory cost": memory for time, a second forward pass in the backward.
 
+use std::sync::Mutex;
+
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Storage, Tensor, Var, bail};
 
@@ -25,7 +27,7 @@ pub(crate) fn checkpoint(x: &Tensor, y: &Tensor, function: impl Again) -> Result
             "activation checkpointing: a weight inside is trainable, and its gradient would be lost; freeze it or turn checkpointing off"
         );
     }
-    let op = Checkpoint { output, function };
+    let op = Checkpoint { output: Mutex::new(Some(output)), function };
     match (x.track_op(), y.track_op()) {
         (true, false) => x.apply_op1(One { op, other: inputs[1].clone(), first: true }),
         (false, true) => y.apply_op1(One { op, other: inputs[0].clone(), first: false }),
@@ -35,14 +37,19 @@ pub(crate) fn checkpoint(x: &Tensor, y: &Tensor, function: impl Again) -> Result
 
 /// (x, y) → output, known already.
 struct Checkpoint<F> {
-    output: Tensor,
+    /// Until it was handed over: the graph then holds it once.
+    output: Mutex<Option<Tensor>>,
     function: F,
 }
 
 impl<F: Again> Checkpoint<F> {
-    /// A copy of the output that is known.
+    /// The output that is known, copied, since a tensor does not give its storage away.
     fn storage(&self) -> Result<(Storage, Shape)> {
-        let output = crate::ops::copy::contiguous(&self.output)?;
+        let known = self.output.lock().ok().and_then(|mut output| output.take());
+        let Some(output) = known else {
+            bail!("activation checkpointing: a piece was asked for its output twice")
+        };
+        let output = crate::ops::copy::contiguous(&output)?;
         let (storage, layout) = output.storage_and_layout();
         Ok((storage.try_clone(layout)?, layout.shape().clone()))
     }

@@ -312,7 +312,7 @@ fn a_sampler_chosen_by_name_never_clips_latents() {
 }
 
 #[test]
-fn in_double_precision_pictures_are_the_same() {
+fn a_model_in_double_precision_draws_and_computes_in_it() {
     let folder = folder(Family::One);
     let single = generate(&open(folder.path()).unwrap(), &request());
     let double = StableDiffusion::open(folder.path(), DType::F64, &Device::Cpu).unwrap();

@@ -2,6 +2,7 @@
 //!
 //! `cargo run --release [repetitions]`; RAYON_NUM_THREADS and CANDLE_NUM_THREADS set the threads.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Result, Tensor};
@@ -30,8 +31,7 @@ fn main() -> Result<()> {
         sliced_attention_size: None,
         use_linear_projection: false,
     };
-    let map = VarMap::new();
-    let weights = VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu);
+    let weights = VarBuilder::from_tensors(frozen(config.clone())?, DType::F32, &Device::Cpu);
     let model = UNet2DConditionModel::new(weights, 4, 4, false, config)?;
     let sample = waves(2 * 4 * 64 * 64)?.reshape((2, 4, 64, 64))?;
     let context = waves(2 * 77 * 768)?.reshape((2, 77, 768))?;
@@ -44,6 +44,14 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Initial weights as plain tensors: through variables a pass would keep its graph and every activation.
+fn frozen(config: UNet2DConditionModelConfig) -> Result<HashMap<String, Tensor>> {
+    let map = VarMap::new();
+    UNet2DConditionModel::new(VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu), 4, 4, false, config)?;
+    let vars = map.data().lock().map_err(|error| candle_core::Error::Msg(error.to_string()))?;
+    Ok(vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect())
 }
 
 /// Numbers of size one: the time does not depend on which.

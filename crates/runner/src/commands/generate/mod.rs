@@ -22,7 +22,7 @@ pub(crate) fn run(typed: &cli::Generate) -> Result<u8> {
     let dtype = machine::dtype(typed.dtype, &device)?;
     let names = names(&typed.output, typed.batch)?;
     let inpaint = inpaint(typed)?;
-    let model = model::find(&typed.model)?;
+    let model = model::find_pipeline(&typed.model)?;
     machine::threads(typed.threads)?;
     let pipeline = Parts::open(&model.folder, dtype, &device)?.pipeline(typed.sampler.map(settings::kind))?;
     let request = request(typed, inpaint);

@@ -180,7 +180,23 @@ fn levels(fields: &mut Fields) -> Vec<Level> {
     };
     let levels: Vec<Level> = (0..count).map(level).collect();
     check_heads(fields, &levels);
+    check_sizes(fields, &levels);
     levels
+}
+
+/// Sizes beyond any network: listing its parts would take all memory.
+fn check_sizes(fields: &mut Fields, levels: &[Level]) {
+    const CHANNELS: usize = 1 << 20;
+    const LAYERS: usize = 1 << 10;
+    for level in levels {
+        let Level { channels, context, layers, transformer_layers, .. } = *level;
+        if channels.max(context) > CHANNELS || layers.max(transformer_layers) > LAYERS {
+            fields.fault(format!(
+                "field `block_out_channels`, `cross_attention_dim`, `layers_per_block` or `transformer_layers_per_block`: expected at most \
+                 {CHANNELS} channels and {LAYERS} layers, found {channels}, {context}, {layers} and {transformer_layers}"
+            ));
+        }
+    }
 }
 
 fn check_heads(fields: &mut Fields, levels: &[Level]) {

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::models::testing::{Against, State, golden, torch_randn, torch_state};
 use crate::nn::{Parameters, Specification};
-use crate::taps::{Action, Choice, CopyRows, NoTap, Record, Replace, StopAt, sites, until_stop};
+use crate::taps::{Action, Choice, CopyRows, NoTap, Record, Replace, StopAt, site, sites, until_stop};
 
 /// One of the cases of `tools/parity/unet.py`.
 struct Case {
@@ -226,6 +226,9 @@ fn stable_diffusion_has_seventy_places_to_trace() {
     assert_eq!(count(Kind::Map, ".attn1") + count(Kind::Map, ".attn2"), 32);
     let first = "down_blocks.0.attentions.0.transformer_blocks.0.attn1";
     assert!(sites.contains(&Site::new(first, Kind::Branch)));
+    assert_eq!(site(&config, first).unwrap(), Site::new(first, Kind::Branch));
+    let message = site(&config, "mid_block.attention.0").unwrap_err().to_string();
+    assert!(message.contains("did you mean `mid_block.attentions.0`"), "{message}");
     let features: Vec<&str> = sites
         .iter()
         .filter(|site| site.path().starts_with("up_blocks") && site.kind() == Kind::Feature)
@@ -326,6 +329,11 @@ fn a_pass_stops_where_it_is_told() {
         let output = until_stop(&mut stop, |tap| case.run(&made, tap)).unwrap();
         assert!(output.is_none(), "{site}");
         assert!(same(stop.value.as_ref().unwrap(), value), "{site}");
+    }
+    for site in sites(made.model.config()).unwrap().into_iter().filter(|site| site.kind() == Kind::Map) {
+        let mut stop = StopAt::new(site.clone());
+        assert!(until_stop(&mut stop, |tap| case.run(&made, tap)).unwrap().is_none(), "{site}");
+        assert_eq!(stop.value.unwrap().rank(), 4, "{site}");
     }
     let mut late = Record::new(Choice::Where(|site| site.path().starts_with("up_blocks")));
     let first = Site::new("mid_block", Kind::Feature);

@@ -6,6 +6,8 @@ use crate::models::config::{ConfigError, Fields};
 
 /// diffusers' name of the class.
 pub const CLASS: &str = "AutoencoderKL";
+/// Each level halves the resolution: beyond these there is no picture left.
+const MOST_LEVELS: usize = 16;
 
 /// The sizes of an autoencoder; see the documentation of diffusers' `AutoencoderKL` for the fields of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +79,12 @@ impl Config {
         let groups = self.norm_num_groups;
         if self.block_out_channels.is_empty() {
             fields.fault("field `block_out_channels`: expected one number a level, found none".to_owned());
+        }
+        if self.block_out_channels.len() > MOST_LEVELS {
+            let found = self.block_out_channels.len();
+            fields.fault(format!(
+                "field `block_out_channels`: expected at most {MOST_LEVELS} levels, found {found}"
+            ));
         }
         for channels in &self.block_out_channels {
             if groups == 0 || *channels == 0 || !channels.is_multiple_of(groups) {
