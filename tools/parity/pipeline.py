@@ -381,6 +381,8 @@ def head(log):
     log.line()
     log.line("    python tools/parity/pipeline.py --write results/parity/pipeline.md")
     log.line()
+    log.line("Latents are never clipped here (diffusers' inpainting pipeline would, with DDIM and DDPM, where a scheduler file lacks `clip_sample`).")
+    log.line()
     log.line(
         f"torch {torch.__version__}, diffusers {diffusers.__version__}, transformers {transformers.__version__}, {platform.machine()}, CPU, f32.")
 
