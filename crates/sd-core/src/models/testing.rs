@@ -91,6 +91,9 @@ pub(crate) struct Fingerprint {
     values: Vec<f64>,
 }
 
+/// How far the error of one element may stand out from that of all.
+const SINGLE: f64 = 5.0;
+
 /// Fingerprints by name.
 pub(crate) type Golden = BTreeMap<String, Fingerprint>;
 
@@ -102,18 +105,23 @@ pub(crate) fn golden(name: &str) -> BTreeMap<String, Golden> {
 }
 
 impl Fingerprint {
-    /// Holds `value` against it to `tolerance` relative to the root mean square (and of √n times that for projections).
+    /// Holds `value` against it to `tolerance` in the norm: ‖found − expected‖ over ‖expected‖, of which every projection is an estimate
+    /// from all elements (the square of a sum with random signs is on average the sum of squares) and the samples are one from some. A
+    /// single sample may be off by [`SINGLE`] times as much, relative to the root mean square.
     pub(crate) fn check(&self, name: &str, value: &Tensor, tolerance: f64) {
         assert_eq!(value.dims(), self.shape, "{name}");
         let x: Vec<f64> = value.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap();
+        let mut squares = 0.0;
         for (i, (j, expected)) in places(x.len(), self.values.len()).zip(&self.values).enumerate() {
             let error = (x[j] - expected).abs() / self.rms;
+            let found = x[j];
             assert!(
-                error <= tolerance,
-                "{name}: sample {i}: expected {expected}, found {} ({error:e})",
-                x[j]
+                error <= SINGLE * tolerance,
+                "{name}: sample {i}: expected {expected}, found {found} ({error:e})"
             );
+            squares += error * error / self.values.len() as f64;
         }
+        assert!(squares.sqrt() <= tolerance, "{name}: the samples are off by {:e}", squares.sqrt());
         let scale = self.rms * (x.len() as f64).sqrt();
         for (p, expected) in self.projections.iter().enumerate() {
             let found: f64 = x.iter().enumerate().map(|(j, x)| sign(j, p) * x).sum();

@@ -86,7 +86,7 @@ impl UNet2DConditionModel {
     /// The same network; where `on`, a pass whose gradient will be asked for keeps the inputs of residual blocks and transformers alone,
     /// and the backward runs each of them a second time. diffusers' `enable_gradient_checkpointing`.
     ///
-    /// The values and the gradients are the same bits. It is for frozen weights (gradients of latents and text): with trainable ones the
+    /// The values are the same bits; the gradients' sums are joined in another order. It is for frozen weights (gradients of latents and text): with trainable ones the
     /// forward is an error. A block inside which the tap wants an activation is not checkpointed.
     #[must_use]
     pub fn with_checkpointing(self, on: bool) -> Self {
