@@ -85,6 +85,17 @@ class Recorder:
         assert name not in self.seen, f"{name} came by twice"
         self.seen[name] = fingerprint(tensor)
 
+    def watch_map(self, path, attention):
+        """Fingerprints the probabilities of one of diffusers' attentions (B, heads, Tq, Tk); its processor must be the one that forms them."""
+        scores = attention.get_attention_scores
+
+        def record(*arguments):
+            map = scores(*arguments)
+            self.add(f"{path}#map", map.unflatten(0, (-1, attention.heads)))
+            return map
+
+        attention.get_attention_scores = record
+
     def remove(self):
         for hook in self.hooks:
             hook.remove()

@@ -56,22 +56,11 @@ def watch(model):
     recorder = common.Recorder(model, lambda path, _: SITES.fullmatch(path))
     for path, module in model.named_modules():
         if isinstance(module, Attention):
-            watch_map(recorder, path, module)
+            recorder.watch_map(path, module)
         if match := re.fullmatch(r"(.*\.transformer_blocks\.\d+)\.norm([23])", path):
             name = f"{match[1]}.attn{int(match[2]) - 1}#stream"
             recorder.hooks.append(module.register_forward_pre_hook(lambda _, x, name=name: recorder.add(name, x[0])))
     return recorder
-
-
-def watch_map(recorder, path, module):
-    scores = module.get_attention_scores
-
-    def record(*arguments):
-        map = scores(*arguments)
-        recorder.add(f"{path}#map", map.unflatten(0, (-1, module.heads)))
-        return map
-
-    module.get_attention_scores = record
 
 
 def case(seed, config, size, timesteps, tokens):

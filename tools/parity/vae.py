@@ -50,19 +50,8 @@ def watch(model, half):
     for path, module in model.named_modules():
         if path.startswith(half) and isinstance(module, Attention):
             module.upcast_softmax = False
-            watch_map(recorder, path, module)
+            recorder.watch_map(path, module)
     return recorder
-
-
-def watch_map(recorder, path, module):
-    scores = module.get_attention_scores
-
-    def record(*arguments):
-        map = scores(*arguments)
-        recorder.add(f"{path}#map", map.unflatten(0, (-1, module.heads)))
-        return map
-
-    module.get_attention_scores = record
 
 
 def passes(seed, config, picture, latent):

@@ -38,7 +38,7 @@ pub use error::WeightsError;
 pub use folder::{Component, Folder, Pipeline};
 pub use folder_writer::FolderWriter;
 pub use loader::{Loader, Misfit, MisshapedTensor, load};
-pub use rules::Rules;
+pub use rules::{Rules, matches};
 pub use write::{Planned, write_streamed, write_tensors};
 
 use file::Mapped;

@@ -107,7 +107,8 @@ fn replaced(name: &str, new: &str, old: &str) -> Option<String> {
 }
 
 /// Whether `name` is of the form `pattern`, in which `*` stands for anything.
-fn matches(pattern: &str, name: &str) -> bool {
+#[must_use]
+pub fn matches(pattern: &str, name: &str) -> bool {
     let Some((before, after)) = pattern.split_once('*') else { return pattern == name };
     let Some(rest) = name.strip_prefix(before) else { return false };
     (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| matches(after, &rest[at..]))

@@ -125,22 +125,20 @@ impl Network {
             Self::VaeDecoder(vae) => vec![("sample", vae.decode(input("sample"), tap)?)],
             Self::Text(text) => {
                 let output = text.forward(input("input_ids"), tap)?;
-                let projected = output.projected.map(|embeds| ("text_embeds", embeds));
-                let mut all =
-                    vec![("last_hidden_state", output.last_hidden_state), ("pooler_output", output.pooled)];
-                all.extend(projected);
-                all
+                encoded(output.last_hidden_state, output.pooled, ("text_embeds", output.projected))
             }
             Self::Image(image) => {
                 let output = image.forward(input("pixel_values"), tap)?;
-                let projected = output.projected.map(|embeds| ("image_embeds", embeds));
-                let mut all =
-                    vec![("last_hidden_state", output.last_hidden_state), ("pooler_output", output.pooled)];
-                all.extend(projected);
-                all
+                encoded(output.last_hidden_state, output.pooled, ("image_embeds", output.projected))
             }
         })
     }
+}
+
+/// What one of CLIP's encoders gives, under transformers' names; the projection where it has one.
+fn encoded(states: Tensor, pooled: Tensor, (name, projected): (&'static str, Option<Tensor>)) -> Outputs {
+    let both = [("last_hidden_state", states), ("pooler_output", pooled)];
+    both.into_iter().chain(projected.map(|embeds| (name, embeds))).collect()
 }
 
 /// Whether an autoencoder's activation comes about on the way to latents.

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use sd_core::taps::{Choice, Site};
+use sd_core::weights::matches;
 
 /// The sites of `component` that `pattern` means: `all`, or those whose names are of its form, in which `*` stands for anything.
 ///
@@ -23,13 +24,6 @@ pub(super) fn choose(component: &str, pattern: &str, sites: &[Site]) -> Result<C
         );
     }
     Ok(Choice::These(chosen))
-}
-
-/// Whether `name` is of the form `pattern`.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((before, after)) = pattern.split_once('*') else { return pattern == name };
-    let Some(rest) = name.strip_prefix(before) else { return false };
-    (0..=rest.len()).filter(|at| rest.is_char_boundary(*at)).any(|at| matches(after, &rest[at..]))
 }
 
 #[cfg(test)]
