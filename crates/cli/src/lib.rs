@@ -11,6 +11,7 @@ mod forward;
 mod generate;
 mod gpu;
 mod reproduce;
+mod train;
 
 pub use bench::{Bench, BenchDevice, Implementation};
 pub use chores::{Claims, Datasets, DatasetsAction, Report, Schema, Trial};
@@ -18,6 +19,7 @@ pub use forward::{Component, Forward, ForwardDtype};
 pub use generate::{Dtype, Generate, Sampler};
 pub use gpu::{Cuda, CudaAction, CudaBuild, Gpu, GpuAction, GpuVerify};
 pub use reproduce::{Device, Executor, Overrides, Progress, Reproduce, Scale, Shard};
+pub use train::{Stage, Train, Trainable};
 
 use clap::{Parser, Subcommand};
 
@@ -82,6 +84,9 @@ pub enum Command {
     /// Make pictures from a prompt with Stable Diffusion.
     #[command(after_help = generate::EXAMPLES)]
     Generate(Generate),
+    /// Train a model that ships with the repository, from nothing.
+    #[command(after_help = train::EXAMPLES)]
+    Train(Train),
     /// Run tensors through one component of a model and write what comes out.
     #[command(after_help = forward::EXAMPLES)]
     Forward(Forward),

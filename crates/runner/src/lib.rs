@@ -39,6 +39,7 @@ fn calm_candle(command: &Command) {
         Command::Bench(typed) => typed.threads,
         Command::Generate(typed) => typed.threads,
         Command::Forward(typed) => typed.threads,
+        Command::Train(typed) => typed.threads,
         Command::Trial(typed) => Some(typed.threads),
         _ => None,
     };
@@ -56,7 +57,15 @@ fn code_of(error: &anyhow::Error) -> u8 {
         return error.exit_code();
     }
     let computed = error.downcast_ref::<PipelineError>().is_some_and(PipelineError::is_failure);
-    if computed || error.is::<candle_core::Error>() { cli::exit::FAILED } else { cli::exit::USAGE }
+    if computed
+        || error.is::<candle_core::Error>()
+        || error.is::<sd_mini::Interrupted>()
+        || error.is::<sd_core::train::TrainError>()
+    {
+        cli::exit::FAILED
+    } else {
+        cli::exit::USAGE
+    }
 }
 
 fn obey(papers: &[Entry], command: Command) -> anyhow::Result<u8> {
@@ -70,6 +79,7 @@ fn obey(papers: &[Entry], command: Command) -> anyhow::Result<u8> {
         Command::Bench(typed) => commands::bench::run(&typed),
         Command::Generate(typed) => commands::generate::run(&typed),
         Command::Forward(typed) => commands::forward::run(&typed),
+        Command::Train(typed) => commands::train::run(&typed),
         Command::Gpu(typed) => commands::gpu::run(&typed),
         Command::Cuda(_) => {
             anyhow::bail!("`cuda` is done by xtask: type `cargo xtask cuda …` inside the repository")

@@ -11,4 +11,5 @@ pub mod pipeline;
 pub mod rng;
 pub mod sampling;
 pub mod taps;
+pub mod train;
 pub mod weights;

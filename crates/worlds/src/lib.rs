@@ -3,10 +3,12 @@
 //! [`classification`] gives labelled 32×32 pictures: worlds that are drawn here, and CIFAR as published.
 //! Nothing in this crate swaps one data set for another: what is absent is an error that says how to get it.
 
+mod angle;
 pub mod classification;
 pub mod datasets;
 mod error;
 pub mod models;
+pub mod scenes;
 
 pub use error::DataError;
 

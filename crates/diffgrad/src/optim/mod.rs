@@ -51,6 +51,7 @@ pub mod reference;
 mod save;
 mod spread;
 mod stats;
+mod training;
 
 pub use config::{ConfigFault, Epsilon, OptimiserConfig, RuleName};
 pub use optimiser::{OptimError, Optimiser};

@@ -13,4 +13,5 @@ mod model;
 pub(crate) mod report;
 pub(crate) mod reproduce;
 pub(crate) mod schema;
+pub(crate) mod train;
 pub(crate) mod trial;

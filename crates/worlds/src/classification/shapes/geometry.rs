@@ -1,10 +1,11 @@
 //! Outlines of the ten shape families, and the arithmetic that places them.
 //!
-//! Only additions, multiplications and divisions are used, which IEEE 754 defines to the last bit; the platform's own sine
-//! is not, and would make two machines draw different pictures.
+//! Only additions, multiplications and divisions are used, which IEEE 754 defines to the last bit, so that two machines draw
+//! the same pictures.
 
 use tiny_skia::{FillRule, Mask, Path, PathBuilder, Transform};
 
+pub(super) use crate::angle::direction;
 use crate::classification::SIDE;
 
 /// A point, in the shape's own frame (unit circle) or in pixels.
@@ -13,21 +14,6 @@ pub(super) type Point = [f32; 2];
 /// Names of the shape families; a class of `shapes10` is one of them. None is the mirror image of another.
 pub const FAMILIES: [&str; 10] =
     ["disc", "ring", "crescent", "triangle", "square", "star", "plus", "tee", "hourglass", "arch"];
-
-/// Cosine and sine of `turns` full turns (any finite number), to about 1e-9.
-pub(super) fn direction(turns: f64) -> [f64; 2] {
-    let angle = (turns - turns.floor() - 0.5) * std::f64::consts::TAU;
-    let square = angle * angle;
-    let series = |first: u32| {
-        // Taylor's series on [-π, π], from the smallest term up: 1 − x²/((k+1)(k+2)) · (…).
-        (0..12)
-            .rev()
-            .map(|term| first + 2 * term)
-            .fold(1.0, |sum, k| 1.0 - square / (f64::from(k + 1) * f64::from(k + 2)) * sum)
-    };
-    // The half turn taken off above changes both signs.
-    [-series(0), -angle * series(1)]
-}
 
 /// Closed polygons of a family, in the unit circle, to be filled by the even-odd rule.
 fn polygons(family: usize) -> Vec<Vec<Point>> {
@@ -178,16 +164,6 @@ fn outline(polygons: &[Vec<Point>], placement: Placement) -> Option<Path> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn directions_agree_with_the_platforms() {
-        for k in -40..80 {
-            let turns = f64::from(k) / 17.0;
-            let [cos, sin] = direction(turns);
-            let angle = turns * std::f64::consts::TAU;
-            assert!((cos - angle.cos()).abs() < 1e-8 && (sin - angle.sin()).abs() < 1e-8, "{turns}");
-        }
-    }
 
     #[test]
     fn placements_invert() {

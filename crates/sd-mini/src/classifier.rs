@@ -1,0 +1,195 @@
+//! What a picture shows: the judge of attributes.
+
+use candle_core::{D, Device, Result, Tensor};
+use sd_core::nn::{Linear, Scope};
+use worlds::scenes::{Action, Colour, Example, Kind, Place, Style, Subject, Viewpoint};
+
+use crate::cnn::Cnn;
+use crate::losses::cross_entropy;
+
+/// The attributes that the classifier tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Attribute {
+    /// What the objects are: 18 kinds, or a face.
+    Object,
+    /// Their colour.
+    Colour,
+    /// Their rendition, plain among them.
+    Style,
+    /// What an animal does; nothing where there is none.
+    Action,
+    /// From where a shape is seen; from nowhere where it is flat.
+    Viewpoint,
+    /// How many objects there are.
+    Count,
+    /// The background.
+    Place,
+}
+
+impl Attribute {
+    /// Every one, in the order of the classifier's output.
+    pub const ALL: [Self; 7] =
+        [Self::Object, Self::Colour, Self::Style, Self::Action, Self::Viewpoint, Self::Count, Self::Place];
+
+    /// Its name in tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Object => "object",
+            Self::Colour => "colour",
+            Self::Style => "style",
+            Self::Action => "action",
+            Self::Viewpoint => "viewpoint",
+            Self::Count => "count",
+            Self::Place => "place",
+        }
+    }
+
+    /// How many values it has.
+    #[must_use]
+    pub fn classes(self) -> usize {
+        match self {
+            Self::Object => Kind::COUNT + 1,
+            Self::Colour => Colour::ALL.len(),
+            Self::Style => Style::ALL.len(),
+            Self::Action => Action::ALL.len() + 1,
+            Self::Viewpoint => Viewpoint::ALL.len() + 1,
+            Self::Count => worlds::scenes::MOST,
+            Self::Place => Place::ALL.len(),
+        }
+    }
+
+    /// The class that the picture shows, `None` where the question makes no sense (the kind of two different objects).
+    #[must_use]
+    pub fn shown(self, example: &Example) -> Option<usize> {
+        let scene = &example.scene;
+        let is_pair = matches!(example.named.subject, Subject::Pair(..));
+        let object = scene.objects.first().filter(|_| !is_pair);
+        let coloured = object.filter(|object| !matches!(object.kind, Kind::Trademark(_)));
+        match self {
+            Self::Object if scene.face.is_some() => Some(Kind::COUNT),
+            Self::Object => object.map(|object| object.kind.index()),
+            Self::Colour => coloured.map(|object| object.colour.index()),
+            Self::Style => object.map(|object| object.style.index()),
+            Self::Action => {
+                Some(object.and_then(|object| object.action).map_or(0, |action| 1 + action.index()))
+            }
+            Self::Viewpoint => {
+                Some(object.and_then(|object| object.viewpoint).map_or(0, |view| 1 + view.index()))
+            }
+            Self::Count => scene.objects.len().checked_sub(1),
+            Self::Place => Some(scene.background.place.index()),
+        }
+    }
+
+    /// The class that the caption says or implies, `None` where it says nothing of it.
+    #[must_use]
+    pub fn said(self, example: &Example) -> Option<usize> {
+        let named = &example.named;
+        let said = match self {
+            Self::Object => matches!(named.subject, Subject::Face(_)) || named.kind().is_some(),
+            Self::Colour => named.shown_colour().is_some(),
+            Self::Style => named.style.is_some(),
+            Self::Action => named.action.is_some(),
+            Self::Viewpoint => named.viewpoint.is_some(),
+            Self::Count => {
+                matches!(named.subject, Subject::Objects(Kind::Shape(_))) && named.viewpoint.is_none()
+            }
+            Self::Place => named.place.is_some(),
+        };
+        self.shown(example).filter(|_| said)
+    }
+}
+
+/// The network: a trunk and a linear layer whose outputs are all attributes' logits, one after the other.
+#[derive(Clone, Debug)]
+pub struct Classifier {
+    trunk: Cnn,
+    heads: Linear,
+}
+
+impl Classifier {
+    /// The network with the tensors of `scope`.
+    ///
+    /// # Errors
+    /// Where a tensor cannot be made.
+    pub fn new(scope: &mut Scope<'_>, channels: &[usize]) -> Result<Self> {
+        let features = channels.last().copied().unwrap_or(0);
+        let outputs = Attribute::ALL.into_iter().map(Attribute::classes).sum();
+        Ok(Self {
+            trunk: Cnn::new(&mut scope.child("trunk"), channels)?,
+            heads: Linear::new(&mut scope.child("heads"), features, outputs)?,
+        })
+    }
+
+    /// Features (B, C), in which a Fréchet distance can be taken.
+    ///
+    /// # Errors
+    /// Where shapes do not fit.
+    pub fn features(&self, pictures: &Tensor) -> Result<Tensor> {
+        self.trunk.pooled(pictures)
+    }
+
+    /// The output of every stage (B, C, h, w), for perceptual distances.
+    ///
+    /// # Errors
+    /// Where shapes do not fit.
+    pub fn stages(&self, pictures: &Tensor) -> Result<Vec<Tensor>> {
+        self.trunk.stages(pictures)
+    }
+
+    /// Logits (B, classes) of each attribute.
+    ///
+    /// # Errors
+    /// Where shapes do not fit.
+    pub fn logits(&self, pictures: &Tensor) -> Result<Vec<Tensor>> {
+        let all = self.heads.forward(&self.features(pictures)?)?;
+        let mut first = 0;
+        let mut next = |attribute: Attribute| {
+            first += attribute.classes();
+            all.narrow(D::Minus1, first - attribute.classes(), attribute.classes())
+        };
+        Attribute::ALL.into_iter().map(&mut next).collect()
+    }
+
+    /// The most likely class of each attribute, a row for each picture.
+    ///
+    /// # Errors
+    /// Where shapes do not fit.
+    pub fn classes(&self, pictures: &Tensor) -> Result<Vec<[usize; Attribute::ALL.len()]>> {
+        let mut rows = vec![[0; Attribute::ALL.len()]; pictures.dims()[0]];
+        for (at, logits) in self.logits(pictures)?.iter().enumerate() {
+            for (row, class) in rows.iter_mut().zip(logits.detach().argmax(D::Minus1)?.to_vec1::<u32>()?) {
+                row[at] = class as usize;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The sum over attributes of the mean cross-entropy of what the examples show.
+    ///
+    /// # Errors
+    /// Where shapes do not fit.
+    pub fn loss(&self, pictures: &Tensor, examples: &[Example]) -> Result<Tensor> {
+        let losses: Vec<Tensor> = Attribute::ALL
+            .into_iter()
+            .zip(self.logits(pictures)?)
+            .map(|(attribute, logits)| {
+                cross_entropy(&logits, &targets(attribute, examples, pictures.device())?)
+            })
+            .collect::<Result<_>>()?;
+        Tensor::stack(&losses, 0)?.sum_all()
+    }
+}
+
+/// One-hot rows; zeros where the picture has no answer.
+fn targets(attribute: Attribute, examples: &[Example], device: &Device) -> Result<Tensor> {
+    let classes = attribute.classes();
+    let mut hot = vec![0f32; examples.len() * classes];
+    for (row, example) in examples.iter().enumerate() {
+        if let Some(class) = attribute.shown(example) {
+            hot[row * classes + class] = 1.0;
+        }
+    }
+    Tensor::from_vec(hot, (examples.len(), classes), device)
+}

@@ -1,0 +1,22 @@
+//! The small Stable Diffusion that ships with the repository: its recipe, its training, its judges, its gates.
+//!
+//! It has Stable Diffusion 1.x's architecture at a thousandth of its size, and is trained from nothing on the world of
+//! [`worlds::scenes`], where every attribute of every picture is known.
+
+pub mod classifier;
+pub mod clip;
+pub mod cnn;
+pub mod data;
+pub mod digest;
+pub mod landmarks;
+pub mod losses;
+pub mod networks;
+pub mod recipe;
+pub mod shipped;
+pub mod stages;
+pub mod tokenizer;
+mod workshop;
+
+pub use recipe::Recipe;
+pub use shipped::Shipped;
+pub use workshop::{Interrupted, State, Workshop};

@@ -1,0 +1,144 @@
+//! The judges, trained apart from the pipeline: other initial values, other pictures.
+
+use anyhow::Result;
+use candle_core::DType;
+use sd_core::nn::{Parameters, Scope};
+use sd_core::weights::Rules;
+use serde_json::json;
+use worlds::scenes::{Example, Expression, Named, Split, Subject, World};
+
+use crate::classifier::{Attribute, Classifier};
+use crate::landmarks::{self, Regressor};
+use crate::recipe::Training;
+use crate::workshop::{State, Workshop};
+use crate::{data, losses};
+
+/// Pictures a judge is tested on.
+const TESTED: usize = 2000;
+const BATCH: usize = 100;
+
+/// A trained classifier and how often it is right about test pictures.
+pub struct Judge {
+    /// The network, frozen.
+    pub model: Classifier,
+    /// Its weights.
+    pub state: State,
+    /// Share of right answers, by attribute, over the test pictures that have an answer.
+    pub accuracy: Vec<(Attribute, f64)>,
+}
+
+/// Trains a classifier and tests it.
+///
+/// # Errors
+/// Where the training fails or is interrupted.
+pub fn classifier(workshop: &Workshop<'_>, stage: &str, seed: u64, training: &Training) -> Result<Judge> {
+    let recipe = &workshop.recipe;
+    let channels = &recipe.judges.channels;
+    let mut parameters = Parameters::default();
+    let mut scope = Scope::root(&mut parameters, seed, DType::F32, &workshop.device);
+    let classifier = Classifier::new(&mut scope, channels)?;
+    let world = World::new(seed, Split::Train);
+    let held_out = World::new(seed, Split::HeldOut);
+    let mut task = |step| {
+        let mut examples = data::examples(&world, step, training.batch);
+        // A judge knows every combination: a sixteenth of its pictures are of those that the pipeline never sees.
+        let shown = training.batch / 16;
+        let rare = data::examples(&held_out, step, shown);
+        for (common, rare) in examples.iter_mut().zip(rare) {
+            *common = rare;
+        }
+        classifier.loss(&data::pictures_of(&examples, recipe.side, &workshop.device)?, &examples)
+    };
+    let depends = json!({"seed": seed, "side": recipe.side, "channels": channels});
+    let state = workshop.fit(stage, training, &parameters, &depends, &mut task, &mut |_, _| Ok(()))?;
+    let model = workshop.frozen(&state, &Rules::strict(), |scope| Classifier::new(scope, channels))?;
+    let accuracy = test(workshop, &model, Ok)?;
+    Ok(Judge { model, state, accuracy })
+}
+
+/// Share of right answers about test pictures, by attribute; the pictures pass through `change` first (a reconstruction, say).
+///
+/// # Errors
+/// Where a computation fails.
+pub fn test(
+    workshop: &Workshop<'_>,
+    classifier: &Classifier,
+    change: impl Fn(candle_core::Tensor) -> candle_core::Result<candle_core::Tensor>,
+) -> Result<Vec<(Attribute, f64)>> {
+    // Pictures that neither pipeline nor judges were trained on.
+    let world = World::new(workshop.recipe.judges_seed ^ 0xE7A1, Split::Test);
+    let (mut right, mut asked) = ([0.0; Attribute::ALL.len()], [0.0; Attribute::ALL.len()]);
+    for step in 0..(TESTED / BATCH) as u64 {
+        let examples = data::examples(&world, step, BATCH);
+        let pictures = change(data::pictures_of(&examples, workshop.recipe.side, &workshop.device)?)?;
+        for (example, found) in examples.iter().zip(classifier.classes(&pictures)?) {
+            for (at, attribute) in Attribute::ALL.into_iter().enumerate() {
+                if let Some(shown) = attribute.shown(example) {
+                    asked[at] += 1.0;
+                    right[at] += f64::from(u8::from(found[at] == shown));
+                }
+            }
+        }
+    }
+    Ok((0..)
+        .zip(Attribute::ALL)
+        .map(|(at, attribute): (usize, _)| (attribute, right[at] / asked[at]))
+        .collect())
+}
+
+/// A trained regressor of landmarks and its error.
+pub struct Eye {
+    /// The network, frozen.
+    pub model: Regressor,
+    /// Its weights.
+    pub state: State,
+    /// Mean distance of a landmark from where it is, in pixels, over test pictures.
+    pub error: f64,
+}
+
+/// Trains the regressor of landmarks and tests it.
+///
+/// # Errors
+/// Where the training fails or is interrupted.
+pub fn landmarks(workshop: &Workshop<'_>, stage: &str) -> Result<Eye> {
+    let recipe = &workshop.recipe;
+    let (channels, training, seed) = (&recipe.judges.channels, &recipe.judges.landmarks, recipe.judges_seed);
+    let mut parameters = Parameters::default();
+    let mut scope = Scope::root(&mut parameters, seed, DType::F32, &workshop.device);
+    let regressor = Regressor::new(&mut scope, channels, recipe.side)?;
+    let mut task = |step| {
+        let examples = faces(seed, step, training.batch);
+        let scenes: Vec<_> = examples.iter().map(|example| example.scene.clone()).collect();
+        let pictures = data::pictures_of(&examples, recipe.side, &workshop.device)?;
+        losses::l1(&regressor.forward(&pictures)?, &landmarks::truth(&scenes, &workshop.device)?)
+    };
+    let depends = json!({"seed": seed, "side": recipe.side, "channels": channels});
+    let state = workshop.fit(stage, training, &parameters, &depends, &mut task, &mut |_, _| Ok(()))?;
+    let model =
+        workshop.frozen(&state, &Rules::strict(), |scope| Regressor::new(scope, channels, recipe.side))?;
+    let error = face_error(workshop, &model)?;
+    Ok(Eye { model, state, error })
+}
+
+/// Examples of faces: a function of seed and step.
+#[must_use]
+pub fn faces(seed: u64, step: u64, count: usize) -> Vec<Example> {
+    let example = |index| {
+        let mut rng = sd_core::rng::Rng::new(seed, "faces", index);
+        let all = Expression::ALL;
+        let named = Named::only(Subject::Face(all[rng.below(all.len() as u64) as usize]));
+        let caption = worlds::scenes::caption(&named, &worlds::scenes::Wording::default());
+        Example { scene: worlds::scenes::scene(&named, &mut rng), named, caption }
+    };
+    let first = step * count as u64;
+    (first..first + count as u64).map(example).collect()
+}
+
+fn face_error(workshop: &Workshop<'_>, model: &Regressor) -> Result<f64> {
+    let side = workshop.recipe.side;
+    let examples = faces(workshop.recipe.judges_seed ^ 0xE7A1, 0, 500);
+    let scenes: Vec<_> = examples.iter().map(|example| example.scene.clone()).collect();
+    let found = model.forward(&data::pictures_of(&examples, side, &workshop.device)?)?.detach();
+    let off = (found - landmarks::truth(&scenes, &workshop.device)?)?.sqr()?.sum(2)?.sqrt()?.mean_all()?;
+    Ok(f64::from(off.to_scalar::<f32>()?) * side as f64)
+}

@@ -1,0 +1,155 @@
+//! The stages of the recipe, in their order.
+
+pub mod gates;
+pub mod judges;
+pub mod latents;
+pub mod pack;
+pub mod text;
+pub mod unet;
+pub mod vae;
+
+use anyhow::Result;
+use candle_core::Result as TensorResult;
+use sd_core::models::clip::TextModel;
+
+use crate::classifier::Attribute;
+use crate::workshop::{State, Workshop};
+
+/// A part of the training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The text encoder.
+    Text,
+    /// The autoencoder.
+    Vae,
+    /// The classifier of attributes.
+    Classifier,
+    /// The second pair of text encoder and image tower.
+    JudgeClip,
+    /// The regressor of landmarks.
+    Landmarks,
+    /// The second classifier.
+    Frechet,
+    /// The denoiser.
+    Unet,
+    /// What the judges say of pictures of held-out captions.
+    Gates,
+    /// The folder that ships.
+    Pack,
+}
+
+/// Runs these stages in this order. What is done already is read.
+///
+/// # Errors
+/// Where one fails or is interrupted.
+pub fn run(workshop: &Workshop<'_>, stages: &[Stage]) -> Result<()> {
+    stages.iter().try_for_each(|stage| one(workshop, *stage))
+}
+
+fn one(workshop: &Workshop<'_>, stage: Stage) -> Result<()> {
+    let recipe = &workshop.recipe;
+    let (seed, judges) = (recipe.seed, &recipe.judges);
+    match stage {
+        Stage::Text => {
+            text::train(workshop, "text", seed, &recipe.text.training)?;
+        }
+        Stage::JudgeClip => {
+            text::train(workshop, "judge-clip", recipe.judges_seed, &judges.clip)?;
+        }
+        Stage::Vae => {
+            let vae = vae::train(workshop)?;
+            workshop.say(&format!("vae: {:.2} dB on test pictures", vae.psnr));
+            if workshop.folder("classifier").join("weights.safetensors").exists() {
+                reconstructions(workshop, &vae)?;
+            }
+        }
+        Stage::Classifier => {
+            let judge = judges::classifier(workshop, "classifier", recipe.judges_seed, &judges.classifier)?;
+            workshop.say(&format!("classifier: {}", told(&judge.accuracy)));
+        }
+        Stage::Frechet => {
+            let judge = judges::classifier(workshop, "frechet", recipe.judges_seed + 1, &judges.frechet)?;
+            workshop.say(&format!("frechet: {}", told(&judge.accuracy)));
+        }
+        Stage::Landmarks => {
+            let eye = judges::landmarks(workshop, "landmarks")?;
+            workshop.say(&format!("landmarks: {:.3} pixels off", eye.error));
+        }
+        Stage::Unet => {
+            Pipeline::trained(workshop)?;
+        }
+        Stage::Gates => gates(workshop)?,
+        Stage::Pack => pack(workshop)?,
+    }
+    Ok(())
+}
+
+/// The pipeline's weights.
+struct Pipeline {
+    pair: State,
+    text: TextModel,
+    vae: vae::Vae,
+    unet: State,
+}
+
+impl Pipeline {
+    /// Trains what is not trained yet.
+    fn trained(workshop: &Workshop<'_>) -> Result<Self> {
+        let recipe = &workshop.recipe;
+        let pair = text::train(workshop, "text", recipe.seed, &recipe.text.training)?;
+        let vae = vae::train(workshop)?;
+        let text = text::encoder(workshop, &pair)?;
+        let unet = unet::train(workshop, &pair, &vae, &text)?;
+        Ok(Self { pair, text, vae, unet })
+    }
+}
+
+fn gates(workshop: &Workshop<'_>) -> Result<()> {
+    let (recipe, judges) = (&workshop.recipe, &workshop.recipe.judges);
+    let made = Pipeline::trained(workshop)?;
+    let classifier = judges::classifier(workshop, "classifier", recipe.judges_seed, &judges.classifier)?;
+    let clip = text::train(workshop, "judge-clip", recipe.judges_seed, &judges.clip)?;
+    let judges = gates::Judges {
+        classifier: classifier.model,
+        clip: text::pair(workshop, &clip)?,
+        landmarks: judges::landmarks(workshop, "landmarks")?.model,
+    };
+    let gates = gates::measure(workshop, &made.unet, &made.vae, &made.text, &judges)?;
+    workshop.say(&format!("gates:\n{}", gates::told(&gates)));
+    Ok(lab::atomic::write_bytes(workshop.out.join("gates.csv"), gates::csv(&gates).as_bytes())?)
+}
+
+fn pack(workshop: &Workshop<'_>) -> Result<()> {
+    let (recipe, judges) = (&workshop.recipe, &workshop.recipe.judges);
+    let made = Pipeline::trained(workshop)?;
+    let classifier = judges::classifier(workshop, "classifier", recipe.judges_seed, &judges.classifier)?;
+    let frechet = judges::classifier(workshop, "frechet", recipe.judges_seed + 1, &judges.frechet)?;
+    let landmarks = judges::landmarks(workshop, "landmarks")?;
+    let clip = text::train(workshop, "judge-clip", recipe.judges_seed, &judges.clip)?;
+    let judges = [
+        ("classifier", &classifier.state),
+        ("frechet", &frechet.state),
+        ("landmarks", &landmarks.state),
+        ("clip", &clip),
+    ];
+    pack::write(workshop, &made.pair, &made.vae, &made.unet, &judges)
+}
+
+/// What the classifier recognises of reconstructed pictures.
+fn reconstructions(workshop: &Workshop<'_>, vae: &vae::Vae) -> Result<()> {
+    let (recipe, judges) = (&workshop.recipe, &workshop.recipe.judges);
+    let judge = judges::classifier(workshop, "classifier", recipe.judges_seed, &judges.classifier)?;
+    let through = |pictures: candle_core::Tensor| -> TensorResult<candle_core::Tensor> {
+        let [mean, _] = vae::encode(&vae.model, &pictures)?;
+        vae::decode(&vae.model, &mean)
+    };
+    let found = judges::test(workshop, &judge.model, through)?;
+    workshop.say(&format!("vae: of reconstructions the classifier knows {}", told(&found)));
+    Ok(())
+}
+
+fn told(accuracy: &[(Attribute, f64)]) -> String {
+    let parts =
+        accuracy.iter().map(|(attribute, share)| format!("{} {:.2} %", attribute.name(), 100.0 * share));
+    parts.collect::<Vec<_>>().join(", ")
+}

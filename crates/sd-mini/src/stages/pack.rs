@@ -1,0 +1,90 @@
+//! What ships: the pipeline as a folder that diffusers loads, the judges, and a manifest with every file's digest.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use candle_core::DType;
+use sd_core::weights::{Component, FolderWriter, Pipeline, write_tensors};
+use serde_json::json;
+
+use super::text::only_text;
+use super::vae::Vae;
+use crate::networks;
+use crate::shipped::{File, MANIFEST, Manifest};
+use crate::workshop::{State, Workshop};
+
+/// Writes `pack/` below the output, anew.
+///
+/// # Errors
+/// Where the system refuses.
+pub fn write(
+    workshop: &Workshop<'_>,
+    pair: &State,
+    vae: &Vae,
+    unet: &State,
+    judges: &[(&str, &State)],
+) -> Result<()> {
+    let folder = workshop.out.join("pack");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    }
+    let (recipe, vocabulary) = (&workshop.recipe, &workshop.vocabulary);
+    let mut writer = FolderWriter::create(&folder.join("model"), Pipeline::TextToImage)?;
+    let config = networks::text_encoder(&recipe.text, vocabulary);
+    writer.model(Component::TextEncoder, &config.to_json(), &half(&only_text(pair))?)?;
+    writer.model(Component::Vae, &vae.model.config().to_json(), &half(&vae.state)?)?;
+    writer.model(Component::Unet, &networks::denoiser(recipe).to_json(), &half(unet)?)?;
+    writer.scheduler(&networks::scheduler().to_json())?;
+    vocabulary.write(recipe.text.positions, &mut writer)?;
+    writer.finish()?;
+    fs::create_dir_all(folder.join("judges"))?;
+    for (name, state) in judges {
+        write_tensors(&folder.join("judges").join(format!("{name}.safetensors")), &half(state)?)?;
+    }
+    let sizes = json!({
+        "channels": recipe.judges.channels, "side": recipe.side, "text": config.to_json(), "seed": recipe.judges_seed,
+    });
+    lab::atomic::write_bytes(folder.join("judges/judges.json"), format!("{sizes:#}\n").as_bytes())?;
+    let manifest = Manifest {
+        name: "sd-mini".to_owned(),
+        seed: recipe.seed,
+        world: workshop.world().to_owned(),
+        steps: recipe.gates.steps,
+        guidance: recipe.gates.guidance,
+        files: files(&folder)?,
+    };
+    let text = serde_json::to_string_pretty(&manifest)? + "\n";
+    lab::atomic::write_bytes(folder.join(MANIFEST), text.as_bytes())?;
+    let bytes: u64 = manifest.files.values().map(|file| file.bytes).sum();
+    workshop.say(&format!(
+        "pack: {} files, {:.1} MB, in {}",
+        manifest.files.len(),
+        bytes as f64 / 1e6,
+        folder.display()
+    ));
+    Ok(())
+}
+
+fn half(state: &State) -> candle_core::Result<State> {
+    state.iter().map(|(name, tensor)| Ok((name.clone(), tensor.to_dtype(DType::F16)?))).collect()
+}
+
+/// Every file below `folder`, by its path with `/`.
+fn files(folder: &Path) -> Result<BTreeMap<String, File>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(&next).with_context(|| next.display().to_string())? {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(folder)?.to_string_lossy().replace('\\', "/");
+            found.insert(name, File::of(&path)?);
+        }
+    }
+    Ok(found)
+}
