@@ -8,7 +8,9 @@ use crate::reproduce::{Device, Progress, at_least_one};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
-  cargo xtask generate \"a lighthouse in a storm\"
+  cargo xtask generate \"two green stars in the style of bela cruz\"
+      the small Stable Diffusion that ships knows the words of its own world alone: see crates/sd-mini/README.md
+  cargo xtask generate \"a lighthouse in a storm\" --model sd-v1-4
   cargo xtask generate \"a red fox\" --model ~/models/sd-2-1 --seed 7 --steps 30 --sampler dpm++ -o fox.png
       out of a folder that diffusers saved
   cargo xtask generate \"a red fox\" --negative \"blurry\" --batch 4 --width 640 --height 384
@@ -28,19 +30,20 @@ Exit codes: 0 done, 1 the computation failed, 2 bad usage, or a model that is ab
 pub struct Generate {
     /// What the picture shows. Beyond the text encoder's 77 tokens it is cut, which is told.
     pub prompt: String,
-    /// A folder that diffusers saved, or one of sd-v1-4, sd-v1-5, sd-inpainting, sd-v2-1-base, sd-v2-1, which are fetched where they
-    /// are not here (sd-mini does not ship yet).
-    #[arg(long, value_name = "DIR|NAME", default_value = "sd-v1-4")]
+    /// A folder that diffusers saved; or sd-mini, which ships with the repository; or one of sd-v1-4, sd-v1-5, sd-inpainting,
+    /// sd-v2-1-base, sd-v2-1, which are fetched where they are not here.
+    #[arg(long, value_name = "DIR|NAME", default_value = "sd-mini")]
     pub model: String,
     /// Seed of the noise.
     #[arg(long, value_name = "N", default_value = "0", value_parser = seed, allow_negative_numbers = true)]
     pub seed: u64,
-    /// Steps of the sampler.
-    #[arg(long, value_name = "N", default_value = "50", value_parser = at_least_one)]
-    pub steps: usize,
-    /// How strongly the prompt is followed; at 1 or below the negative prompt plays no part.
-    #[arg(long, value_name = "G", default_value = "7.5", value_parser = finite, allow_negative_numbers = true)]
-    pub guidance: f64,
+    /// Steps of the sampler [default: 50; what sd-mini's gates were measured with].
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub steps: Option<usize>,
+    /// How strongly the prompt is followed; at 1 or below the negative prompt plays no part [default: 7.5; what sd-mini's gates were
+    /// measured with].
+    #[arg(long, value_name = "G", value_parser = finite, allow_negative_numbers = true)]
+    pub guidance: Option<f64>,
     /// The sampler [default: the one that the model names].
     #[arg(long, value_enum)]
     pub sampler: Option<Sampler>,

@@ -12,6 +12,7 @@ mod generate;
 mod gpu;
 mod reproduce;
 mod train;
+mod worlds;
 
 pub use bench::{Bench, BenchDevice, Implementation};
 pub use chores::{Claims, Datasets, DatasetsAction, Report, Schema, Trial};
@@ -20,6 +21,7 @@ pub use generate::{Dtype, Generate, Sampler};
 pub use gpu::{Cuda, CudaAction, CudaBuild, Gpu, GpuAction, GpuVerify};
 pub use reproduce::{Device, Executor, Overrides, Progress, Reproduce, Scale, Shard};
 pub use train::{Stage, Train, Trainable};
+pub use worlds::{Sheet, Split, Worlds, WorldsAction};
 
 use clap::{Parser, Subcommand};
 
@@ -40,7 +42,7 @@ Examples:
   cargo xtask reproduce diffgrad            a few minutes on two cores, no download
   cargo xtask claims diffgrad               the paper's claims, and what was found
   cargo xtask reproduce diffgrad --dry-run  the trials, their number, time and disk, without running any
-  cargo xtask generate \"a red fox\"          a picture, with Stable Diffusion
+  cargo xtask generate \"a red star\"         a picture, with the small Stable Diffusion that ships
 
 Exit codes: 0 done (a refuted claim is not a failure), 1 a trial failed, 2 bad usage or configuration.";
 
@@ -81,6 +83,9 @@ pub enum Command {
     /// List, download and check real data sets.
     #[command(after_help = chores::DATASETS_EXAMPLES)]
     Datasets(Datasets),
+    /// Look at the drawn world that sd-mini is trained on.
+    #[command(after_help = worlds::EXAMPLES)]
+    Worlds(Worlds),
     /// Make pictures from a prompt with Stable Diffusion.
     #[command(after_help = generate::EXAMPLES)]
     Generate(Generate),

@@ -108,8 +108,8 @@ fn generate(words: &[&str]) -> Generate {
 #[test]
 fn bare_generate_takes_the_documented_defaults() {
     let typed = generate(&["a red fox"]);
-    assert_eq!((typed.prompt.as_str(), typed.model.as_str()), ("a red fox", "sd-v1-4"));
-    assert_eq!((typed.seed, typed.steps, typed.guidance, typed.batch), (0, 50, 7.5, 1));
+    assert_eq!((typed.prompt.as_str(), typed.model.as_str()), ("a red fox", "sd-mini"));
+    assert_eq!((typed.seed, typed.steps, typed.guidance, typed.batch), (0, None, None, 1));
     assert_eq!((typed.sampler, typed.eta, typed.negative.as_str()), (None, 0.0, ""));
     assert_eq!((typed.width, typed.height, &typed.image, &typed.mask), (None, None, &None, &None));
     assert_eq!((typed.dtype, typed.device, typed.progress), (Dtype::Auto, Device::Auto, Progress::Auto));
@@ -123,7 +123,7 @@ fn every_option_of_generate_is_read() {
                 --threads 3 -o f.png --progress json";
     let typed = generate(&line.split_whitespace().collect::<Vec<_>>());
     assert_eq!((typed.model.as_str(), typed.negative.as_str()), ("m", "fog"));
-    assert_eq!((typed.seed, typed.steps, typed.guidance, typed.batch), (u64::MAX, 20, -1.0, 2));
+    assert_eq!((typed.seed, typed.steps, typed.guidance, typed.batch), (u64::MAX, Some(20), Some(-1.0), 2));
     assert_eq!((typed.sampler, typed.eta), (Some(Sampler::EulerAncestral), 0.5));
     assert_eq!((typed.width, typed.height), (Some(64), Some(48)));
     assert_eq!((typed.image, typed.mask), (Some("i.png".into()), Some("m.png".into())));

@@ -40,6 +40,9 @@ pub struct Train {
     /// Where to compute: `auto` takes a GPU if this build can use one, `cuda` or `cuda:1` insists on it.
     #[arg(long, value_name = "auto|cpu|cuda[:n]", default_value_t = Device::Auto)]
     pub device: Device,
+    /// Seconds between two checkpoints.
+    #[arg(long, value_name = "N", default_value = "60")]
+    pub checkpoint_seconds: u64,
     /// Threads [default: every core].
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub threads: Option<usize>,

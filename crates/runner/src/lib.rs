@@ -12,6 +12,8 @@ use clap::Parser as _;
 use cli::Command;
 use lab::error::RunError;
 use sd_core::pipeline::PipelineError;
+use sd_core::train::TrainError;
+use sd_mini::Interrupted;
 
 pub use commands::bench::cases as benchmarks;
 pub use papers::{Entry, PAPERS};
@@ -56,16 +58,10 @@ fn code_of(error: &anyhow::Error) -> u8 {
     if let Some(error) = error.downcast_ref::<RunError>() {
         return error.exit_code();
     }
-    let computed = error.downcast_ref::<PipelineError>().is_some_and(PipelineError::is_failure);
-    if computed
-        || error.is::<candle_core::Error>()
-        || error.is::<sd_mini::Interrupted>()
-        || error.is::<sd_core::train::TrainError>()
-    {
-        cli::exit::FAILED
-    } else {
-        cli::exit::USAGE
-    }
+    let computed = error.downcast_ref::<PipelineError>().is_some_and(PipelineError::is_failure)
+        || error.downcast_ref::<TrainError>().is_some_and(TrainError::is_failure);
+    let failed = computed || error.is::<candle_core::Error>() || error.is::<Interrupted>();
+    if failed { cli::exit::FAILED } else { cli::exit::USAGE }
 }
 
 fn obey(papers: &[Entry], command: Command) -> anyhow::Result<u8> {
@@ -80,6 +76,7 @@ fn obey(papers: &[Entry], command: Command) -> anyhow::Result<u8> {
         Command::Generate(typed) => commands::generate::run(&typed),
         Command::Forward(typed) => commands::forward::run(&typed),
         Command::Train(typed) => commands::train::run(&typed),
+        Command::Worlds(typed) => commands::worlds::run(&typed),
         Command::Gpu(typed) => commands::gpu::run(&typed),
         Command::Cuda(_) => {
             anyhow::bail!("`cuda` is done by xtask: type `cargo xtask cuda …` inside the repository")

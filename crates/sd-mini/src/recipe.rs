@@ -100,7 +100,7 @@ pub struct TextRecipe {
     pub training: Training,
 }
 
-/// The autoencoder (diffusers' `AutoencoderKL`), trained with `mean |x − x̂| + kl·mean KL`.
+/// The autoencoder (diffusers' `AutoencoderKL`), trained with `mean |x − x̂| + mse·mean (x − x̂)² + kl·mean KL`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VaeRecipe {
@@ -108,6 +108,8 @@ pub struct VaeRecipe {
     pub channels: Vec<usize>,
     /// Residual blocks a level of the encoder.
     pub layers: usize,
+    /// Weight of the mean square.
+    pub mse: f64,
     /// Weight of the mean Kullback–Leibler divergence of a number of the latent from N(0, 1).
     pub kl: f64,
     /// Training.

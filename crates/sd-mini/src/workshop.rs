@@ -29,7 +29,7 @@ pub type State = BTreeMap<String, Tensor>;
 const METHOD: u64 = 1;
 /// Steps between two rows of a log.
 const LOG_EVERY: u64 = 25;
-/// Between two checkpoints.
+/// Between two checkpoints, where nothing else is said.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
 /// The training was asked to stop, and has written down how far it was.
@@ -56,6 +56,8 @@ pub struct Workshop<'a> {
     pub vocabulary: Vocabulary,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
+    /// Time between two checkpoints of a training.
+    pub checkpoint_every: Duration,
     /// Digest of the world.
     world: String,
     stop: &'a AtomicBool,
@@ -87,7 +89,8 @@ impl<'a> Workshop<'a> {
         let tokenizer = Tokenizer::open(&folder)?;
         let say = RefCell::new(Box::new(say) as Box<dyn FnMut(&str) + 'a>);
         let (out, device, world) = (out.to_owned(), device.clone(), worlds::scenes::digest());
-        Ok(Self { recipe, out, device, vocabulary, tokenizer, world, stop, say })
+        let checkpoint_every = CHECKPOINT_EVERY;
+        Ok(Self { recipe, out, device, vocabulary, tokenizer, checkpoint_every, world, stop, say })
     }
 
     /// Tells a line.
@@ -134,7 +137,7 @@ impl<'a> Workshop<'a> {
             ema: training.ema,
             clip: training.clip,
             checkpoint: folder.join("training.safetensors"),
-            checkpoint_every: CHECKPOINT_EVERY,
+            checkpoint_every: self.checkpoint_every,
             log_every: LOG_EVERY,
             configuration: self.configuration(stage, training, depends).to_string(),
         };

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use crate::files::{File, root, tracked_sizes, with_extension};
 
 const HEAVIEST_MB: u64 = 45;
+/// A recipe, not a paper: it claims nothing.
+const RECIPE: &str = "sd-mini";
 
 fn experiments() -> Vec<File> {
     let mut files = with_extension(&["yaml"]);
@@ -73,7 +75,7 @@ fn every_experiment_names_its_schema_for_the_editor() {
 
 #[test]
 fn every_experiment_states_claims() {
-    for experiment in experiments() {
+    for experiment in experiments().into_iter().filter(|experiment| paper_of(experiment) != RECIPE) {
         assert!(!claim_ids(&experiment.text).is_empty(), "{} states no claim", experiment.path.display());
     }
 }
@@ -97,8 +99,15 @@ fn the_readme_names_each_paper_and_command() {
         assert!(readme.contains(&paper_of(&experiment)), "README.md does not name {}", paper_of(&experiment));
     }
     for command in
-        ["cargo xtask reproduce", "cargo xtask claims", "cargo test --workspace", "cargo xtask datasets"]
-    {
+        [
+        "cargo xtask reproduce",
+        "cargo xtask claims",
+        "cargo test --workspace",
+        "cargo xtask datasets",
+        "cargo xtask generate",
+        "cargo xtask train sd-mini",
+        "cargo xtask worlds show",
+    ] {
         assert!(readme.contains(command), "README.md does not name `{command}`");
     }
 }

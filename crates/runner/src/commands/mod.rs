@@ -15,3 +15,4 @@ pub(crate) mod reproduce;
 pub(crate) mod schema;
 pub(crate) mod train;
 pub(crate) mod trial;
+pub(crate) mod worlds;

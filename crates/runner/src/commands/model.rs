@@ -8,13 +8,18 @@ use std::thread::JoinHandle;
 use anyhow::{Context as _, Result, bail};
 use lab::executor::readable_bytes;
 use sd_core::weights::hub::{Hub, sha256_of_file};
+use sd_mini::shipped::{PLACE, Shipped};
 use worlds::models::{self, ModelError, ModelManifest, Named};
 
 use super::download::Bar;
 use crate::output::say;
+use crate::places;
 
-/// What ships in a later version.
-const TO_COME: &str = "sd-mini";
+/// What ships with the repository.
+const SHIPPED: &str = "sd-mini";
+/// diffusers' defaults of a pipeline.
+const STEPS: usize = 50;
+const GUIDANCE: f64 = 7.5;
 
 /// A model's folder, and what is known of it.
 pub(crate) struct Model {
@@ -23,6 +28,9 @@ pub(crate) struct Model {
     pub(crate) label: String,
     /// The Hub's commit, where the files are of one.
     pub(crate) revision: Option<String>,
+    /// Steps and guidance where none are asked for.
+    pub(crate) steps: usize,
+    pub(crate) guidance: f64,
 }
 
 /// The model that `typed` means; one that is known by name and not here yet is fetched.
@@ -30,10 +38,8 @@ pub(crate) struct Model {
 /// # Errors
 /// Where there is neither such a folder nor such a name, or it cannot be fetched.
 pub(crate) fn find(typed: &str) -> Result<Model> {
-    if typed == TO_COME && !Path::new(typed).is_dir() {
-        bail!(
-            "--model {TO_COME}: it does not ship with this version yet\n  help: name another model, or a folder that diffusers saved"
-        );
+    if typed == SHIPPED && !Path::new(typed).is_dir() {
+        return shipped().with_context(|| format!("--model {SHIPPED}"));
     }
     match models::named(typed).with_context(|| format!("--model {typed}"))? {
         Named::Folder(folder) => Ok(of_folder(&folder)),
@@ -57,12 +63,24 @@ pub(crate) fn find_pipeline(typed: &str) -> Result<Model> {
     find(typed)
 }
 
+/// The repository's own, every file compared with its digest.
+fn shipped() -> Result<Model> {
+    let Some(root) = places::repository() else {
+        bail!(
+            "its weights are in the repository\n  help: run this inside it, or give the folder datasets/sd-mini/model of a clone"
+        )
+    };
+    let shipped = Shipped::open(&root.join(PLACE))?;
+    let (steps, guidance) = (shipped.manifest.steps, shipped.manifest.guidance);
+    Ok(Model { folder: shipped.model(), label: SHIPPED.to_owned(), revision: None, steps, guidance })
+}
+
 fn of_folder(path: &Path) -> Model {
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let name =
         |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let revision = whole.parent().filter(|parent| name(parent) == "snapshots").map(|_| name(&whole));
-    Model { folder: path.to_owned(), label: name(&whole), revision }
+    Model { folder: path.to_owned(), label: name(&whole), revision, steps: STEPS, guidance: GUIDANCE }
 }
 
 fn of_manifest(manifest: &ModelManifest) -> Result<Model> {
@@ -71,7 +89,8 @@ fn of_manifest(manifest: &ModelManifest) -> Result<Model> {
         Err(ModelError::Absent { .. }) => fetch(manifest, &hub)?,
         found => found?,
     };
-    Ok(Model { folder, label: manifest.name.clone(), revision: Some(manifest.hub.revision.clone()) })
+    let (label, revision) = (manifest.name.clone(), Some(manifest.hub.revision.clone()));
+    Ok(Model { folder, label, revision, steps: STEPS, guidance: GUIDANCE })
 }
 
 /// Says what is fetched, how much of it there is and under which licence, and fetches it.
@@ -181,7 +200,6 @@ mod tests {
     #[test]
     fn what_is_not_there_is_said() {
         let said = |typed| find(typed).err().map(|error| error.to_string()).unwrap();
-        assert!(said("sd-mini").contains("does not ship"));
         assert!(said("no/such/folder").contains("--model no/such/folder"));
         let said = find("sd-v1-6").err().map(|error| crate::output::told(&error)).unwrap();
         assert!(said.contains("did you mean `sd-v1-"), "{said}");

@@ -9,23 +9,25 @@ use crate::output::{print, say};
 use crate::papers::Entry;
 use crate::places;
 
-/// Writes (or compares) each paper's schema and looks whether each experiment file names it.
+/// Writes (or compares) the schema of each paper and of sd-mini's recipe, and looks whether each experiment file names it.
 pub(crate) fn run(papers: &[Entry], typed: cli::Schema) -> Result<u8> {
     let root =
         places::repository().context("the schemas belong to the repository\n  help: run this inside it")?;
     let mut faults = Vec::new();
-    for entry in papers {
-        faults.extend(schema(entry, &root, typed.check)?);
-        faults.extend(modelines(entry.paper.id(), &root)?);
+    let papers = papers.iter().map(|entry| (entry.paper.id(), entry.paper.schema()));
+    let recipe = ("sd-mini", lab::schema::of::<sd_mini::Recipe>());
+    for (name, wanted) in papers.chain([recipe]) {
+        faults.extend(schema(name, &wanted, &root, typed.check)?);
+        faults.extend(modelines(name, &root)?);
     }
     faults.iter().for_each(|fault| say(&format!("error: {fault}")));
     Ok(if faults.is_empty() { cli::exit::DONE } else { cli::exit::USAGE })
 }
 
-/// The schema file of a paper, brought up to date; or, when only checked, what is wrong with it.
-fn schema(entry: &Entry, root: &Path, check: bool) -> Result<Option<String>> {
-    let path = root.join("experiments/schema").join(format!("{}.json", entry.paper.id()));
-    let wanted = serde_json::to_string_pretty(&entry.paper.schema())? + "\n";
+/// A schema file, brought up to date; or, when only checked, what is wrong with it.
+fn schema(name: &str, wanted: &serde_json::Value, root: &Path, check: bool) -> Result<Option<String>> {
+    let path = root.join("experiments/schema").join(format!("{name}.json"));
+    let wanted = serde_json::to_string_pretty(wanted)? + "\n";
     if fs::read_to_string(&path).is_ok_and(|found| found == wanted) {
         return Ok(None);
     }

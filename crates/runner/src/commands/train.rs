@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use cli::{Scale, Stage};
@@ -26,7 +27,8 @@ pub(crate) fn run(typed: &cli::Train) -> Result<u8> {
     let device = machine::device(typed.device)?;
     machine::threads(typed.threads)?;
     let stop = stop()?;
-    let workshop = Workshop::open(recipe, &out(typed), &device, &stop, say)?;
+    let mut workshop = Workshop::open(recipe, &out(typed), &device, &stop, say)?;
+    workshop.checkpoint_every = Duration::from_secs(typed.checkpoint_seconds);
     let asked = if typed.stages.is_empty() { Stage::ALL.to_vec() } else { typed.stages.clone() };
     let parts: Vec<Part> = asked.into_iter().map(part).collect();
     sd_mini::stages::run(&workshop, &parts)?;

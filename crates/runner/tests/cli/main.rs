@@ -9,4 +9,5 @@ mod outputs;
 mod pictures;
 mod places;
 mod support;
+mod train;
 mod trials;

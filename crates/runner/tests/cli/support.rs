@@ -12,7 +12,7 @@ const TOY: &str = concat!(
     include_str!("../../../lab/examples/toy/toy.yaml")
 );
 
-/// A folder that looks like the repository: `Cargo.toml` and the experiment files of both papers.
+/// A folder that looks like the repository: `Cargo.toml` and the experiment files of both papers and of sd-mini.
 pub(crate) struct Scratch {
     folder: TempDir,
 }
@@ -27,6 +27,11 @@ impl Scratch {
             let name = format!("{scale}.yaml");
             let text = fs::read_to_string(shipped.join(&name)).unwrap();
             scratch.write(&format!("experiments/diffgrad/{name}"), &text);
+        }
+        for scale in ["quick", "standard"] {
+            let name = format!("experiments/sd-mini/{scale}.yaml");
+            let text = fs::read_to_string(shipped.join("../..").join(&name)).unwrap();
+            scratch.write(&name, &text);
         }
         scratch
     }

@@ -77,3 +77,11 @@ impl From<WeightsError> for TrainError {
         Self::File(Box::new(error))
     }
 }
+
+impl TrainError {
+    /// Whether the training itself went wrong, and not what it was started with.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::NotFinite { .. } | Self::Step { .. } | Self::Gather { .. })
+    }
+}

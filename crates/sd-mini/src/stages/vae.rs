@@ -63,6 +63,7 @@ pub fn train(workshop: &Workshop<'_>) -> Result<Vae> {
     let mut parameters = Parameters::default();
     let mut scope = Scope::root(&mut parameters, recipe.seed, DType::F32, &workshop.device);
     let vae = AutoencoderKL::new(&mut scope, &networks::autoencoder(recipe, 1.0))?;
+    start_certain(&parameters)?;
     let world = World::new(recipe.seed, Split::Train);
     let mut task = |step| {
         let examples = data::examples(&world, step, training.batch);
@@ -71,15 +72,29 @@ pub fn train(workshop: &Workshop<'_>) -> Result<Vae> {
         let first = step * training.batch as u64;
         let noise = data::noise(recipe.seed, "vae/noise", first, mean.dims(), &workshop.device)?;
         let latents = (&mean + ((&logvar * 0.5)?.exp()? * noise)?)?;
-        let off = losses::l1(&decode(&vae, &latents)?, &pictures)?;
+        let decoded = decode(&vae, &latents)?;
+        let off = (losses::l1(&decoded, &pictures)? + (losses::mse(&decoded, &pictures)? * recipe.vae.mse)?)?;
         off + (losses::kl(&mean, &logvar)? * recipe.vae.kl)?
     };
     let depends = json!({
         "seed": recipe.seed, "side": recipe.side, "channels": recipe.vae.channels, "layers": recipe.vae.layers,
-        "kl": recipe.vae.kl,
+        "mse": recipe.vae.mse, "kl": recipe.vae.kl,
     });
     let state = workshop.fit(STAGE, training, &parameters, &depends, &mut task, &mut |_, _| Ok(()))?;
     measure(workshop, state)
+}
+
+/// Lets the encoder start with little noise, ln σ² = −6: with σ = 1, which random weights give, thousands of steps pass before the decoder
+/// hears anything beside the noise.
+fn start_certain(parameters: &Parameters) -> TensorResult<()> {
+    const LOGVAR: f32 = -6.0;
+    for (_, bias) in parameters.named().filter(|(name, _)| *name == "quant_conv.bias") {
+        let half = networks::LATENT_CHANNELS;
+        let mut values = bias.to_vec1::<f32>()?;
+        values[half..].fill(LOGVAR);
+        bias.set(&Tensor::new(values, bias.device())?)?;
+    }
+    Ok(())
 }
 
 /// The frozen network, with the factor that gives its latents a standard deviation of 1.

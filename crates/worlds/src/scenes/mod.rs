@@ -9,6 +9,7 @@ mod render;
 mod sample;
 mod scene;
 mod sheet;
+pub mod sheets;
 
 pub use captions::{Wording, caption, plural, vocabulary};
 pub use named::{

@@ -25,7 +25,7 @@ pub(crate) fn run(typed: &cli::Generate) -> Result<u8> {
     let model = model::find_pipeline(&typed.model)?;
     machine::threads(typed.threads)?;
     let pipeline = Parts::open(&model.folder, dtype, &device)?.pipeline(typed.sampler.map(settings::kind))?;
-    let request = request(typed, inpaint);
+    let request = request(typed, &model, inpaint);
     warn_of_cuts(&pipeline, typed)?;
     let digests = model.digests();
     let mut steps = Steps::new(typed.progress);
@@ -59,15 +59,15 @@ fn inpaint(typed: &cli::Generate) -> Result<Option<Inpaint>> {
     Ok(Some(Inpaint { picture: picture::colours(image)?, mask: picture::mask(mask)? }))
 }
 
-fn request(typed: &cli::Generate, inpaint: Option<Inpaint>) -> Request {
+fn request(typed: &cli::Generate, model: &model::Model, inpaint: Option<Inpaint>) -> Request {
     let sides = inpaint.as_ref().map(|inpaint| (inpaint.picture.dims()[2], inpaint.picture.dims()[3]));
     Request {
         prompts: vec![typed.prompt.clone(); typed.batch],
         negative: typed.negative.clone(),
         height: typed.height.or(sides.map(|(height, _)| height)),
         width: typed.width.or(sides.map(|(_, width)| width)),
-        steps: typed.steps,
-        guidance: typed.guidance,
+        steps: typed.steps.unwrap_or(model.steps),
+        guidance: typed.guidance.unwrap_or(model.guidance),
         sampler: typed.sampler.map(settings::kind),
         eta: typed.eta,
         seed: typed.seed,
