@@ -76,11 +76,13 @@ pub enum Stage {
     Gates,
     /// The folder that diffusers loads, and the judges, in half precision, with their digests
     Pack,
+    /// Loss curves, gates, pictures and times, to be committed beside the weights
+    Report,
 }
 
 impl Stage {
     /// Every stage in the order of a whole training.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Text,
         Self::Vae,
         Self::Classifier,
@@ -90,5 +92,6 @@ impl Stage {
         Self::Unet,
         Self::Gates,
         Self::Pack,
+        Self::Report,
     ];
 }

@@ -193,3 +193,57 @@ fn targets(attribute: Attribute, examples: &[Example], device: &Device) -> Resul
     }
     Tensor::from_vec(hot, (examples.len(), classes), device)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use candle_core::DType;
+    use sd_core::nn::Parameters;
+    use worlds::scenes::{Split, World};
+
+    use super::*;
+
+    #[test]
+    fn what_a_caption_says_is_what_the_picture_shows() {
+        for index in 0..500 {
+            let example = World::new(2, Split::Train).example(index);
+            for attribute in Attribute::ALL {
+                let (said, shown) = (attribute.said(&example), attribute.shown(&example));
+                assert!(said.is_none() || said == shown, "{attribute:?} of {example:?}");
+                assert!(shown.is_none_or(|class| class < attribute.classes()), "{attribute:?} of {example:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_class_of_every_attribute_comes_up() {
+        let mut seen: Vec<Vec<bool>> = Attribute::ALL.iter().map(|one| vec![false; one.classes()]).collect();
+        for index in 0..3000 {
+            let example = World::new(2, Split::Train).example(index);
+            for (seen, attribute) in seen.iter_mut().zip(Attribute::ALL) {
+                attribute.shown(&example).into_iter().for_each(|class| seen[class] = true);
+            }
+        }
+        assert!(seen.iter().flatten().all(|&seen| seen), "{seen:?}");
+    }
+
+    #[test]
+    fn a_few_steps_on_one_batch_lower_the_loss_and_every_parameter_has_a_gradient() {
+        let mut parameters = Parameters::default();
+        let mut scope = Scope::root(&mut parameters, 0, DType::F32, &Device::Cpu);
+        let classifier = Classifier::new(&mut scope, &[8, 16]).unwrap();
+        let examples = crate::data::examples(&World::new(2, Split::Train), 0, 16);
+        let pictures = crate::data::pictures_of(&examples, 32, &Device::Cpu).unwrap();
+        let mut losses = Vec::new();
+        for _ in 0..30 {
+            let loss = classifier.loss(&pictures, &examples).unwrap();
+            losses.push(loss.to_scalar::<f32>().unwrap());
+            let gradients = loss.backward().unwrap();
+            for (name, var) in parameters.named() {
+                let gradient = gradients.get(var).unwrap_or_else(|| panic!("{name} has no gradient"));
+                var.set(&(var.as_tensor() - (gradient * 0.05).unwrap()).unwrap()).unwrap();
+            }
+        }
+        assert!(losses[29] < 0.8 * losses[0], "{losses:?}");
+    }
+}

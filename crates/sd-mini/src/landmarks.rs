@@ -62,3 +62,38 @@ pub fn truth(scenes: &[Scene], device: &Device) -> Result<Tensor> {
     }
     Tensor::from_vec(points, (scenes.len(), LANDMARKS, 2), device)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use candle_core::DType;
+    use sd_core::nn::Parameters;
+
+    use super::*;
+    use crate::stages::judges::faces;
+
+    #[test]
+    fn landmarks_of_faces_lie_in_the_picture() {
+        let scenes: Vec<Scene> = faces(1, 0, 50).into_iter().map(|example| example.scene).collect();
+        let points = truth(&scenes, &Device::Cpu).unwrap();
+        assert_eq!(points.dims(), [50, LANDMARKS, 2]);
+        assert!(points.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().all(|at| (0.0..=1.0).contains(at)));
+    }
+
+    #[test]
+    fn the_regressor_gives_a_point_for_each_landmark() {
+        let mut parameters = Parameters::default();
+        let mut scope = Scope::root(&mut parameters, 0, DType::F32, &Device::Cpu);
+        let regressor = Regressor::new(&mut scope, &[8, 16], 32).unwrap();
+        let pictures = crate::data::pictures_of(&faces(1, 0, 3), 32, &Device::Cpu).unwrap();
+        assert_eq!(regressor.forward(&pictures).unwrap().dims(), [3, LANDMARKS, 2]);
+    }
+
+    #[test]
+    fn a_scene_without_a_face_is_refused() {
+        use worlds::scenes::{Split, World};
+        let world = World::new(0, Split::Train);
+        let scene = (0..).map(|index| world.example(index).scene).find(|scene| scene.face.is_none()).unwrap();
+        assert!(truth(&[scene], &Device::Cpu).unwrap_err().to_string().contains("no landmarks"));
+    }
+}

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Result as TensorResult, Tensor};
@@ -29,6 +29,8 @@ pub type State = BTreeMap<String, Tensor>;
 const METHOD: u64 = 1;
 /// Steps between two rows of a log.
 const LOG_EVERY: u64 = 25;
+/// File of a stage that says how long its training took.
+const SECONDS: &str = "seconds.txt";
 /// Between two checkpoints, where nothing else is said.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
@@ -142,7 +144,10 @@ impl<'a> Workshop<'a> {
             configuration: self.configuration(stage, training, depends).to_string(),
         };
         let mut watch = Watcher { workshop: self, stage, after };
-        let trained = train::run(run, task, &mut watch).with_context(|| format!("training {stage}"))?;
+        let started = Instant::now();
+        let trained = train::run(run, task, &mut watch).with_context(|| format!("training {stage}"));
+        self.add_seconds(stage, started.elapsed().as_secs_f64())?;
+        let trained = trained?;
         write_log(&folder.join("loss.csv"), &trained.log)?;
         if let Outcome::Stopped { .. } = trained.outcome {
             return Err(Interrupted.into());
@@ -164,6 +169,22 @@ impl<'a> Workshop<'a> {
             settings.remove("steps");
         }
         json!({"method": METHOD, "world": self.world, "stage": stage, "training": settings, "depends": depends})
+    }
+
+    /// Seconds that a stage's training has taken, over all starts that ended by themselves; for a reader, nothing depends on it.
+    #[must_use]
+    pub fn seconds(&self, stage: &str) -> f64 {
+        let text = std::fs::read_to_string(self.folder(stage).join(SECONDS)).unwrap_or_default();
+        text.trim().parse().unwrap_or(0.0)
+    }
+
+    /// A stage that was done already takes a moment to read, which is not counted.
+    fn add_seconds(&self, stage: &str, seconds: f64) -> Result<()> {
+        if seconds < 2.0 {
+            return Ok(());
+        }
+        let text = format!("{:.1}\n", self.seconds(stage) + seconds);
+        Ok(lab::atomic::write_bytes(self.folder(stage).join(SECONDS), text.as_bytes())?)
     }
 
     /// Writes a stage's weights in half precision.

@@ -98,8 +98,7 @@ fn the_readme_names_each_paper_and_command() {
     for experiment in experiments() {
         assert!(readme.contains(&paper_of(&experiment)), "README.md does not name {}", paper_of(&experiment));
     }
-    for command in
-        [
+    for command in [
         "cargo xtask reproduce",
         "cargo xtask claims",
         "cargo test --workspace",

@@ -46,6 +46,7 @@ fn part(stage: Stage) -> Part {
         Stage::Unet => Part::Unet,
         Stage::Gates => Part::Gates,
         Stage::Pack => Part::Pack,
+        Stage::Report => Part::Report,
     }
 }
 

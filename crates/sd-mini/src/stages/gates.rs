@@ -244,3 +244,34 @@ pub fn told(gates: &[Gate]) -> String {
     };
     gates.iter().map(line).collect::<Vec<_>>().join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use worlds::scenes::{Colour, Kind, Shape, Style};
+
+    use super::*;
+
+    fn star() -> Named {
+        Named::of(Kind::Shape(Shape::Star))
+    }
+
+    #[test]
+    fn captions_contradict_where_no_picture_can_show_both() {
+        let (red, blue) = (Some(Colour::Red), Some(Colour::Blue));
+        assert!(contradict(&Named { colour: red, ..star() }, &Named { colour: blue, ..star() }));
+        assert!(contradict(&star(), &Named::of(Kind::Shape(Shape::Disc))));
+        assert!(contradict(&star(), &Named { count: 2, ..star() }));
+        assert!(!contradict(&star(), &Named { colour: red, ..star() }));
+        let styled = Named { style: Some(Style::Hatch), ..star() };
+        assert!(!contradict(&styled, &Named { colour: red, ..star() }));
+    }
+
+    #[test]
+    fn a_gate_is_met_at_its_share_and_not_without_pictures() {
+        let at = |right, asked, needed| Gate { name: "x".to_owned(), right, asked, needed };
+        assert!(at(9, 10, Some(0.9)).is_met() && !at(8, 10, Some(0.9)).is_met());
+        assert!(!at(0, 0, Some(0.9)).is_met() && at(0, 10, None).is_met());
+        let table = csv(&[at(8, 10, Some(0.9)), at(1, 2, None)]);
+        assert_eq!(table, "gate,share,right,asked,needed,met\nx,0.8000,8,10,0.9,no\nx,0.5000,1,2,,\n");
+    }
+}

@@ -4,15 +4,16 @@ pub mod gates;
 pub mod judges;
 pub mod latents;
 pub mod pack;
+mod report;
 pub mod text;
 pub mod unet;
 pub mod vae;
 
 use anyhow::Result;
-use candle_core::Result as TensorResult;
+use candle_core::{Result as TensorResult, Tensor};
 use sd_core::models::clip::TextModel;
 
-use crate::classifier::Attribute;
+use crate::classifier::{Attribute, Classifier};
 use crate::workshop::{State, Workshop};
 
 /// A part of the training.
@@ -36,6 +37,8 @@ pub enum Stage {
     Gates,
     /// The folder that ships.
     Pack,
+    /// What is committed beside it.
+    Report,
 }
 
 /// Runs these stages in this order. What is done already is read.
@@ -79,7 +82,11 @@ fn one(workshop: &Workshop<'_>, stage: Stage) -> Result<()> {
             Pipeline::trained(workshop)?;
         }
         Stage::Gates => gates(workshop)?,
-        Stage::Pack => pack(workshop)?,
+        Stage::Pack => {
+            let (made, judged) = (Pipeline::trained(workshop)?, Judged::trained(workshop)?);
+            pack::write(workshop, &made, &judged)?;
+        }
+        Stage::Report => report::write(workshop, &Pipeline::trained(workshop)?, &Judged::trained(workshop)?)?,
     }
     Ok(())
 }
@@ -104,48 +111,59 @@ impl Pipeline {
     }
 }
 
+/// The judges and what they reach.
+struct Judged {
+    classifier: judges::Judge,
+    frechet: judges::Judge,
+    landmarks: judges::Eye,
+    clip: State,
+}
+
+impl Judged {
+    /// Trains what is not trained yet.
+    fn trained(workshop: &Workshop<'_>) -> Result<Self> {
+        let (seed, judges) = (workshop.recipe.judges_seed, &workshop.recipe.judges);
+        Ok(Self {
+            classifier: judges::classifier(workshop, "classifier", seed, &judges.classifier)?,
+            frechet: judges::classifier(workshop, "frechet", seed + 1, &judges.frechet)?,
+            landmarks: judges::landmarks(workshop, "landmarks")?,
+            clip: text::train(workshop, "judge-clip", seed, &judges.clip)?,
+        })
+    }
+}
+
 fn gates(workshop: &Workshop<'_>) -> Result<()> {
-    let (recipe, judges) = (&workshop.recipe, &workshop.recipe.judges);
-    let made = Pipeline::trained(workshop)?;
-    let classifier = judges::classifier(workshop, "classifier", recipe.judges_seed, &judges.classifier)?;
-    let clip = text::train(workshop, "judge-clip", recipe.judges_seed, &judges.clip)?;
+    let (made, judged) = (Pipeline::trained(workshop)?, Judged::trained(workshop)?);
     let judges = gates::Judges {
-        classifier: classifier.model,
-        clip: text::pair(workshop, &clip)?,
-        landmarks: judges::landmarks(workshop, "landmarks")?.model,
+        classifier: judged.classifier.model,
+        clip: text::pair(workshop, &judged.clip)?,
+        landmarks: judged.landmarks.model,
     };
     let gates = gates::measure(workshop, &made.unet, &made.vae, &made.text, &judges)?;
     workshop.say(&format!("gates:\n{}", gates::told(&gates)));
     Ok(lab::atomic::write_bytes(workshop.out.join("gates.csv"), gates::csv(&gates).as_bytes())?)
 }
 
-fn pack(workshop: &Workshop<'_>) -> Result<()> {
-    let (recipe, judges) = (&workshop.recipe, &workshop.recipe.judges);
-    let made = Pipeline::trained(workshop)?;
-    let classifier = judges::classifier(workshop, "classifier", recipe.judges_seed, &judges.classifier)?;
-    let frechet = judges::classifier(workshop, "frechet", recipe.judges_seed + 1, &judges.frechet)?;
-    let landmarks = judges::landmarks(workshop, "landmarks")?;
-    let clip = text::train(workshop, "judge-clip", recipe.judges_seed, &judges.clip)?;
-    let judges = [
-        ("classifier", &classifier.state),
-        ("frechet", &frechet.state),
-        ("landmarks", &landmarks.state),
-        ("clip", &clip),
-    ];
-    pack::write(workshop, &made.pair, &made.vae, &made.unet, &judges)
-}
-
-/// What the classifier recognises of reconstructed pictures.
+/// Tells what the classifier recognises of reconstructed pictures.
 fn reconstructions(workshop: &Workshop<'_>, vae: &vae::Vae) -> Result<()> {
     let (recipe, judges) = (&workshop.recipe, &workshop.recipe.judges);
     let judge = judges::classifier(workshop, "classifier", recipe.judges_seed, &judges.classifier)?;
-    let through = |pictures: candle_core::Tensor| -> TensorResult<candle_core::Tensor> {
+    let found = known_reconstructions(workshop, vae, &judge.model)?;
+    workshop.say(&format!("vae: of reconstructions the classifier knows {}", told(&found)));
+    Ok(())
+}
+
+/// Share of right answers about reconstructed test pictures, by attribute.
+fn known_reconstructions(
+    workshop: &Workshop<'_>,
+    vae: &vae::Vae,
+    classifier: &Classifier,
+) -> Result<Vec<(Attribute, f64)>> {
+    let through = |pictures: Tensor| -> TensorResult<Tensor> {
         let [mean, _] = vae::encode(&vae.model, &pictures)?;
         vae::decode(&vae.model, &mean)
     };
-    let found = judges::test(workshop, &judge.model, through)?;
-    workshop.say(&format!("vae: of reconstructions the classifier knows {}", told(&found)));
-    Ok(())
+    judges::test(workshop, classifier, through)
 }
 
 fn told(accuracy: &[(Attribute, f64)]) -> String {

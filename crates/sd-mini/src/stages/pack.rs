@@ -10,7 +10,7 @@ use sd_core::weights::{Component, FolderWriter, Pipeline, write_tensors};
 use serde_json::json;
 
 use super::text::only_text;
-use super::vae::Vae;
+use super::{Judged, Pipeline as Made};
 use crate::networks;
 use crate::shipped::{File, MANIFEST, Manifest};
 use crate::workshop::{State, Workshop};
@@ -19,13 +19,7 @@ use crate::workshop::{State, Workshop};
 ///
 /// # Errors
 /// Where the system refuses.
-pub fn write(
-    workshop: &Workshop<'_>,
-    pair: &State,
-    vae: &Vae,
-    unet: &State,
-    judges: &[(&str, &State)],
-) -> Result<()> {
+pub(super) fn write(workshop: &Workshop<'_>, made: &Made, judged: &Judged) -> Result<()> {
     let folder = workshop.out.join("pack");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -33,13 +27,19 @@ pub fn write(
     let (recipe, vocabulary) = (&workshop.recipe, &workshop.vocabulary);
     let mut writer = FolderWriter::create(&folder.join("model"), Pipeline::TextToImage)?;
     let config = networks::text_encoder(&recipe.text, vocabulary);
-    writer.model(Component::TextEncoder, &config.to_json(), &half(&only_text(pair))?)?;
-    writer.model(Component::Vae, &vae.model.config().to_json(), &half(&vae.state)?)?;
-    writer.model(Component::Unet, &networks::denoiser(recipe).to_json(), &half(unet)?)?;
+    writer.model(Component::TextEncoder, &config.to_json(), &half(&only_text(&made.pair))?)?;
+    writer.model(Component::Vae, &made.vae.model.config().to_json(), &half(&made.vae.state)?)?;
+    writer.model(Component::Unet, &networks::denoiser(recipe).to_json(), &half(&made.unet)?)?;
     writer.scheduler(&networks::scheduler().to_json())?;
     vocabulary.write(recipe.text.positions, &mut writer)?;
     writer.finish()?;
     fs::create_dir_all(folder.join("judges"))?;
+    let judges = [
+        ("classifier", &judged.classifier.state),
+        ("frechet", &judged.frechet.state),
+        ("landmarks", &judged.landmarks.state),
+        ("clip", &judged.clip),
+    ];
     for (name, state) in judges {
         write_tensors(&folder.join("judges").join(format!("{name}.safetensors")), &half(state)?)?;
     }
