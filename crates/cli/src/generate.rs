@@ -28,7 +28,7 @@ Exit codes: 0 done, 1 the computation failed, 2 bad usage, or a model that is ab
 /// Arguments of `generate`.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Generate {
-    /// What the picture shows. Beyond the text encoder's 77 tokens it is cut, which is told.
+    /// What the picture shows. Beyond what the text encoder takes (77 tokens; sd-mini 20) it is cut, which is told.
     pub prompt: String,
     /// A folder that diffusers saved; or sd-mini, which ships with the repository; or one of sd-v1-4, sd-v1-5, sd-inpainting,
     /// sd-v2-1-base, sd-v2-1, which are fetched where they are not here.

@@ -31,7 +31,7 @@ pub struct Train {
     #[allow(missing_docs)]
     #[command(flatten)]
     pub overrides: Overrides,
-    /// Run these stages alone, in this order [default: all of them in theirs].
+    /// Run these stages, in this order, and what they stand on where it is not done yet [default: all of them].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STAGE,...")]
     pub stages: Vec<Stage>,
     /// Folder for checkpoints and weights [default: out/MODEL/SCALE].

@@ -210,7 +210,10 @@ mod tests {
             for attribute in Attribute::ALL {
                 let (said, shown) = (attribute.said(&example), attribute.shown(&example));
                 assert!(said.is_none() || said == shown, "{attribute:?} of {example:?}");
-                assert!(shown.is_none_or(|class| class < attribute.classes()), "{attribute:?} of {example:?}");
+                assert!(
+                    shown.is_none_or(|class| class < attribute.classes()),
+                    "{attribute:?} of {example:?}"
+                );
             }
         }
     }

@@ -77,7 +77,9 @@ mod tests {
         let scenes: Vec<Scene> = faces(1, 0, 50).into_iter().map(|example| example.scene).collect();
         let points = truth(&scenes, &Device::Cpu).unwrap();
         assert_eq!(points.dims(), [50, LANDMARKS, 2]);
-        assert!(points.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().all(|at| (0.0..=1.0).contains(at)));
+        assert!(
+            points.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().all(|at| (0.0..=1.0).contains(at))
+        );
     }
 
     #[test]

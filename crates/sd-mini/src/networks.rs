@@ -35,7 +35,7 @@ pub fn text_encoder(recipe: &TextRecipe, vocabulary: &Vocabulary) -> TextConfig 
     }
 }
 
-/// The autoencoder; `scaling_factor` is one over the standard deviation of its latents.
+/// The autoencoder; `scaling_factor` is one over the root mean square of its latents' means.
 #[must_use]
 pub fn autoencoder(recipe: &Recipe, scaling_factor: f64) -> vae::Config {
     vae::Config {

@@ -1,6 +1,7 @@
 //! The recipe: everything that determines the weights, as it stands in `experiments/sd-mini/*.yaml`.
 
-use anyhow::ensure;
+use std::fmt::Display;
+
 use diffgrad::optim::OptimiserConfig;
 use lab::config::Document;
 use schemars::JsonSchema;
@@ -189,70 +190,131 @@ impl Recipe {
     }
 
     fn check(&self, document: &Document) -> anyhow::Result<()> {
-        let refuse = |path: &str, expected: &str, found: String| -> anyhow::Result<()> {
-            Err(document.error_at(path, expected, found, "").into())
-        };
-        if self.seed == self.judges_seed {
-            refuse("judges_seed", "another seed than `seed`", self.judges_seed.to_string())?;
+        let checks = Checks { document };
+        self.check_seeds(&checks)?;
+        self.check_sizes(&checks)?;
+        self.check_numbers(&checks)?;
+        self.trainings().into_iter().try_for_each(|(path, training)| training.check(path, &checks))
+    }
+
+    fn check_seeds(&self, checks: &Checks<'_>) -> anyhow::Result<()> {
+        let own = self.seed != self.judges_seed && self.seed != self.judges_seed.wrapping_add(1);
+        let expected =
+            "a seed so that neither it nor the next one is `seed`: judges share no picture with the pipeline";
+        checks.that(own, "judges_seed", expected, self.judges_seed)
+    }
+
+    fn check_sizes(&self, checks: &Checks<'_>) -> anyhow::Result<()> {
+        let side = self.side;
+        checks.that(side > 0 && side.is_multiple_of(32), "side", "a multiple of 32", side)?;
+        let positions = self.text.positions;
+        let expected = "20 to 77: the longest caption has 18 words, and begin and end of text";
+        checks.that((20..=77).contains(&positions), "text.positions", expected, positions)?;
+        checks.that(self.text.layers > 0, "text.layers", "at least 1", self.text.layers)?;
+        checks.that(self.vae.layers > 0, "vae.layers", "at least 1", self.vae.layers)?;
+        let common = self.unet.channels.iter().fold(0, |all, &one| gcd(all, one));
+        checks.divides("text.heads", self.text.heads, self.text.width)?;
+        checks.divides("unet.heads", self.unet.heads, common)?;
+        // What is left of a side behind the autoencoder is halved three times by the denoiser.
+        checks.channels("vae.channels", &self.vae.channels, side / 8)?;
+        checks.channels("unet.channels", &self.unet.channels, usize::MAX)?;
+        checks.channels("judges.channels", &self.judges.channels, side / 2)
+    }
+
+    fn check_numbers(&self, checks: &Checks<'_>) -> anyhow::Result<()> {
+        let (unet, gates, not_negative) = (&self.unet, &self.gates, |x: f64| x >= 0.0 && x.is_finite());
+        let dropout = unet.caption_dropout;
+        checks.that(
+            (0.0..1.0).contains(&dropout),
+            "unet.caption_dropout",
+            "at least 0 and below 1",
+            dropout,
+        )?;
+        checks.that(not_negative(self.vae.mse), "vae.mse", "at least 0", self.vae.mse)?;
+        checks.that(not_negative(self.vae.kl), "vae.kl", "at least 0", self.vae.kl)?;
+        let batch = unet.training.batch;
+        checks.that(
+            unet.pictures >= batch,
+            "unet.pictures",
+            format!("at least a batch, {batch}"),
+            unet.pictures,
+        )?;
+        let sampled = unet.samples_every == 0 || unet.training.ema.is_some();
+        checks.that(
+            sampled,
+            "unet.samples_every",
+            "0 without `ema`: samples are of averaged weights",
+            unet.samples_every,
+        )?;
+        checks.that(
+            gates.captions >= 40,
+            "gates.captions",
+            "at least 40, to have 32 to choose from",
+            gates.captions,
+        )?;
+        checks.that((1..=1000).contains(&gates.steps), "gates.steps", "1 to 1000", gates.steps)?;
+        checks.that(gates.guidance.is_finite(), "gates.guidance", "a number", gates.guidance)
+    }
+}
+
+/// Refuses values with their place in the document.
+struct Checks<'d> {
+    document: &'d Document,
+}
+
+impl Checks<'_> {
+    fn that(
+        &self,
+        holds: bool,
+        path: &str,
+        expected: impl Display,
+        found: impl Display,
+    ) -> anyhow::Result<()> {
+        if holds {
+            Ok(())
+        } else {
+            Err(self.document.error_at(path, expected, found, "change it in the recipe").into())
         }
-        if self.side == 0 || !self.side.is_multiple_of(32) {
-            refuse("side", "a multiple of 32", self.side.to_string())?;
-        }
-        if !(3..=77).contains(&self.text.positions) {
-            refuse("text.positions", "3 to 77", self.text.positions.to_string())?;
-        }
-        for (path, width, heads) in [
-            ("text.heads", self.text.width, self.text.heads),
-            ("unet.heads", self.unet.channels.iter().fold(0, |all, &one| gcd(all, one)), self.unet.heads),
-        ] {
-            if heads == 0 || width % heads != 0 {
-                refuse(path, &format!("a divisor of {width}"), heads.to_string())?;
-            }
-        }
-        for (path, channels) in [
-            ("vae.channels", self.vae.channels.as_slice()),
-            ("unet.channels", self.unet.channels.as_slice()),
-            ("judges.channels", self.judges.channels.as_slice()),
-        ] {
-            if channels.is_empty() || channels.iter().any(|&one| one == 0 || one % 8 != 0) {
-                refuse(path, "multiples of 8, the groups of all norms", format!("{channels:?}"))?;
-            }
-        }
-        if !(0.0..1.0).contains(&self.unet.caption_dropout) {
-            refuse("unet.caption_dropout", "at least 0 and below 1", self.unet.caption_dropout.to_string())?;
-        }
-        self.trainings().into_iter().try_for_each(|(path, training)| training.check(path, document))?;
-        ensure!(
-            self.unet.pictures >= self.unet.training.batch,
-            document.error_at(
-                "unet.pictures",
-                format!("at least a batch, {}", self.unet.training.batch),
-                self.unet.pictures,
-                ""
-            )
-        );
-        Ok(())
+    }
+
+    fn divides(&self, path: &str, divisor: usize, of: usize) -> anyhow::Result<()> {
+        let holds = divisor > 0 && of.is_multiple_of(divisor);
+        self.that(holds, path, format!("a divisor of {of}"), divisor)
+    }
+
+    /// Multiples of 8, and no more levels than halve `side` down to 1.
+    fn channels(&self, path: &str, channels: &[usize], side: usize) -> anyhow::Result<()> {
+        let eights = !channels.is_empty() && channels.iter().all(|&one| one > 0 && one.is_multiple_of(8));
+        self.that(eights, path, "multiples of 8, the groups of all norms", format!("{channels:?}"))?;
+        let most = side.ilog2() as usize + 1;
+        self.that(
+            channels.len() <= most,
+            path,
+            format!("at most {most} of them at this `side`"),
+            channels.len(),
+        )
     }
 }
 
 impl Training {
-    fn check(&self, path: &str, document: &Document) -> anyhow::Result<()> {
+    fn check(&self, path: &str, checks: &Checks<'_>) -> anyhow::Result<()> {
         let at = |key: &str| format!("{path}.{key}");
-        ensure!(self.steps > 0, document.error_at(&at("steps"), "at least 1", self.steps, ""));
-        ensure!(self.batch > 0, document.error_at(&at("batch"), "at least 1", self.batch, ""));
-        ensure!(
+        checks.that(self.steps > 0, &at("steps"), "at least 1", self.steps)?;
+        checks.that(self.batch > 0, &at("batch"), "at least 1", self.batch)?;
+        checks.that(
             (0.0..=1.0).contains(&self.floor),
-            document.error_at(&at("floor"), "0 to 1", self.floor, "it is a share of the peak")
-        );
-        if let Some(ema) = self.ema {
-            ensure!((0.0..1.0).contains(&ema), document.error_at(&at("ema"), "0 to below 1", ema, ""));
-        }
-        if let Some(clip) = self.clip {
-            ensure!(clip > 0.0, document.error_at(&at("clip"), "above 0", clip, "leave it out for none"));
-        }
-        self.optimiser.validate().map_err(|fault| {
-            document.error_at(&at("optimiser"), fault.expected, fault.found, fault.key).into()
-        })
+            &at("floor"),
+            "0 to 1, a share of the peak",
+            self.floor,
+        )?;
+        let ema = self.ema.unwrap_or(0.0);
+        checks.that((0.0..1.0).contains(&ema), &at("ema"), "at least 0 and below 1", ema)?;
+        let clip = self.clip.unwrap_or(1.0);
+        checks.that(clip > 0.0, &at("clip"), "above 0, or left out", clip)?;
+        let refused = |fault: diffgrad::optim::ConfigFault| {
+            checks.document.error_at(&at("optimiser"), fault.expected, fault.found, fault.key)
+        };
+        Ok(self.optimiser.validate().map_err(refused)?)
     }
 }
 

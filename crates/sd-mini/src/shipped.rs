@@ -9,11 +9,15 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::digest::hex;
+use crate::stages::gates::Gate;
 
 /// Name of the manifest's file.
 pub const MANIFEST: &str = "manifest.json";
 /// Where the weights are, from the repository's root.
 pub const PLACE: &str = "datasets/sd-mini";
+
+const HELP: &str = "in the repository, `git checkout -- datasets/sd-mini` brings it back; a folder of your own is made by \
+    `cargo xtask train sd-mini`";
 
 /// What ships, and how to know that it is whole.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +33,8 @@ pub struct Manifest {
     pub steps: usize,
     /// Guidance that its gates were measured with.
     pub guidance: f64,
+    /// What was measured of it: an attribute whose gate is missed cannot be tested with this model. Empty where nothing was.
+    pub gates: Vec<Gate>,
     /// Files below the manifest's folder, by path.
     pub files: BTreeMap<String, File>,
 }
@@ -99,10 +105,18 @@ impl Shipped {
 }
 
 fn check(path: &Path, expected: &File) -> Result<()> {
+    if !path.is_file() {
+        bail!(
+            "{}: there is no such file\n  expected: {} bytes, sha256 {}\n  help: {HELP}",
+            path.display(),
+            expected.bytes,
+            expected.sha256
+        );
+    }
     let found = File::of(path)?;
     if found != *expected {
         bail!(
-            "{}: not the file that ships\n  expected: {} bytes, sha256 {}\n  found: {} bytes, sha256 {}\n  help: `git checkout -- {PLACE}`",
+            "{}: not the file that ships\n  expected: {} bytes, sha256 {}\n  found: {} bytes, sha256 {}\n  help: {HELP}",
             path.display(),
             expected.bytes,
             expected.sha256,

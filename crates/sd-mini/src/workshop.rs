@@ -168,7 +168,12 @@ impl<'a> Workshop<'a> {
         {
             settings.remove("steps");
         }
-        json!({"method": METHOD, "world": self.world, "stage": stage, "training": settings, "depends": depends})
+        let mut all = json!({"method": METHOD, "world": self.world, "stage": stage, "training": settings, "depends": depends});
+        // A GPU rounds otherwise.
+        if self.device.is_cuda() {
+            all["device"] = "cuda".into();
+        }
+        all
     }
 
     /// Seconds that a stage's training has taken, over all starts that ended by themselves; for a reader, nothing depends on it.
@@ -207,7 +212,7 @@ impl<'a> Workshop<'a> {
 
 /// Every number rounded to half precision, which is what ships: what is trained on top of a frozen network sees it as it ships.
 fn rounded(state: State) -> TensorResult<State> {
-    let round = |tensor: Tensor| tensor.to_dtype(DType::F16)?.to_dtype(DType::F32);
+    let round = |tensor: Tensor| tensor.detach().to_dtype(DType::F16)?.to_dtype(DType::F32);
     state.into_iter().map(|(name, tensor)| Ok((name, round(tensor)?))).collect()
 }
 

@@ -18,7 +18,11 @@ fn every_file_has_its_digest_and_all_are_light() {
     let shipped = Shipped::open(&place()).unwrap();
     let bytes: u64 = shipped.manifest.files.values().map(|file| file.bytes).sum();
     assert!(bytes <= 30_000_000, "{bytes} bytes ship");
-    assert_eq!(shipped.manifest.world, worlds::scenes::digest(), "the weights are of another world: train them anew");
+    assert_eq!(
+        shipped.manifest.world,
+        worlds::scenes::digest(),
+        "the weights are of another world: train them anew"
+    );
 }
 
 #[test]
@@ -37,7 +41,10 @@ fn a_file_that_was_changed_or_taken_away_is_named() {
     bytes[last] ^= 1;
     fs::write(&victim, &bytes).unwrap();
     let said = format!("{:#}", Shipped::open(folder.path()).unwrap_err());
-    assert!(said.contains("model/unet") && said.contains("sha256") && said.contains("git checkout"), "{said}");
+    assert!(
+        said.contains("model/unet") && said.contains("sha256") && said.contains("git checkout"),
+        "{said}"
+    );
     fs::remove_file(&victim).unwrap();
     assert!(format!("{:#}", Shipped::open(folder.path()).unwrap_err()).contains("model/unet"));
     fs::remove_file(folder.path().join(MANIFEST)).unwrap();
@@ -64,6 +71,7 @@ fn hooks(pipeline: &sd_core::pipeline::StableDiffusion) -> usize {
         let (last, before) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         matches!(last, "attn1" | "attn2" | "ff") || (before == "resnets" && last.parse::<usize>().is_ok())
     };
-    let paths: std::collections::BTreeSet<&str> = sites.iter().map(sd_core::taps::Site::path).filter(|path| is_hook(path)).collect();
+    let paths: std::collections::BTreeSet<&str> =
+        sites.iter().map(sd_core::taps::Site::path).filter(|path| is_hook(path)).collect();
     paths.len()
 }

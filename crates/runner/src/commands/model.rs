@@ -38,7 +38,8 @@ pub(crate) struct Model {
 /// # Errors
 /// Where there is neither such a folder nor such a name, or it cannot be fetched.
 pub(crate) fn find(typed: &str) -> Result<Model> {
-    if typed == SHIPPED && !Path::new(typed).is_dir() {
+    // A folder of that name is `./sd-mini`: the repository has some.
+    if typed == SHIPPED {
         return shipped().with_context(|| format!("--model {SHIPPED}"));
     }
     match models::named(typed).with_context(|| format!("--model {typed}"))? {

@@ -82,6 +82,6 @@ impl TrainError {
     /// Whether the training itself went wrong, and not what it was started with.
     #[must_use]
     pub fn is_failure(&self) -> bool {
-        matches!(self, Self::NotFinite { .. } | Self::Step { .. } | Self::Gather { .. })
+        !matches!(self, Self::Configuration { .. } | Self::Checkpoint { .. })
     }
 }

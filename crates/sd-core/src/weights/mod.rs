@@ -145,7 +145,8 @@ impl Weights {
     pub fn tensor(&self, name: &str, dtype: DType, device: &Device) -> TensorResult<Tensor> {
         match self.owners.get(name) {
             Some(Owner::Part(part)) => self.read(&self.parts[*part], name, dtype, device),
-            Some(Owner::Memory(tensor)) => tensor.to_dtype(dtype)?.to_device(device),
+            // A copy of a variable still belongs to its graph, which would be kept alive.
+            Some(Owner::Memory(tensor)) => tensor.detach().to_dtype(dtype)?.to_device(device),
             None => bail!("{}: there is no tensor `{name}`", self.place.display()),
         }
     }

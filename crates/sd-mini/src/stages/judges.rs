@@ -3,9 +3,10 @@
 use anyhow::Result;
 use candle_core::DType;
 use sd_core::nn::{Parameters, Scope};
+use sd_core::rng::Rng;
 use sd_core::weights::Rules;
 use serde_json::json;
-use worlds::scenes::{Example, Expression, Named, Split, Subject, World};
+use worlds::scenes::{Example, Expression, Named, Split, Subject, Wording, World};
 
 use crate::classifier::{Attribute, Classifier};
 use crate::landmarks::{self, Regressor};
@@ -16,6 +17,8 @@ use crate::{data, losses};
 /// Pictures a judge is tested on.
 const TESTED: usize = 2000;
 const BATCH: usize = 100;
+/// Turns the judges' seed into that of pictures which neither they nor the pipeline have seen.
+const TEST: u64 = 0xE7A1;
 
 /// A trained classifier and how often it is right about test pictures.
 pub struct Judge {
@@ -41,7 +44,7 @@ pub fn classifier(workshop: &Workshop<'_>, stage: &str, seed: u64, training: &Tr
     let held_out = World::new(seed, Split::HeldOut);
     let mut task = |step| {
         let mut examples = data::examples(&world, step, training.batch);
-        // A judge knows every combination: a sixteenth of its pictures are of those that the pipeline never sees.
+        // A judge knows every combination of a shape: a sixteenth of its pictures are of those that the pipeline never sees.
         let shown = training.batch / 16;
         let rare = data::examples(&held_out, step, shown);
         for (common, rare) in examples.iter_mut().zip(rare) {
@@ -66,7 +69,7 @@ pub fn test(
     change: impl Fn(candle_core::Tensor) -> candle_core::Result<candle_core::Tensor>,
 ) -> Result<Vec<(Attribute, f64)>> {
     // Pictures that neither pipeline nor judges were trained on.
-    let world = World::new(workshop.recipe.judges_seed ^ 0xE7A1, Split::Test);
+    let world = World::new(workshop.recipe.judges_seed ^ TEST, Split::Test);
     let (mut right, mut asked) = ([0.0; Attribute::ALL.len()], [0.0; Attribute::ALL.len()]);
     for step in 0..(TESTED / BATCH) as u64 {
         let examples = data::examples(&world, step, BATCH);
@@ -107,7 +110,7 @@ pub fn landmarks(workshop: &Workshop<'_>, stage: &str) -> Result<Eye> {
     let mut scope = Scope::root(&mut parameters, seed, DType::F32, &workshop.device);
     let regressor = Regressor::new(&mut scope, channels, recipe.side)?;
     let mut task = |step| {
-        let examples = faces(seed, step, training.batch);
+        let examples = strayed_faces(seed, step, training.batch);
         let scenes: Vec<_> = examples.iter().map(|example| example.scene.clone()).collect();
         let pictures = data::pictures_of(&examples, recipe.side, &workshop.device)?;
         losses::l1(&regressor.forward(&pictures)?, &landmarks::truth(&scenes, &workshop.device)?)
@@ -123,20 +126,33 @@ pub fn landmarks(workshop: &Workshop<'_>, stage: &str) -> Result<Eye> {
 /// Examples of faces: a function of seed and step.
 #[must_use]
 pub fn faces(seed: u64, step: u64, count: usize) -> Vec<Example> {
-    let example = |index| {
-        let mut rng = sd_core::rng::Rng::new(seed, "faces", index);
-        let all = Expression::ALL;
-        let named = Named::only(Subject::Face(all[rng.below(all.len() as u64) as usize]));
-        let caption = worlds::scenes::caption(&named, &worlds::scenes::Wording::default());
-        Example { scene: worlds::scenes::scene(&named, &mut rng), named, caption }
-    };
     let first = step * count as u64;
-    (first..first + count as u64).map(example).collect()
+    (first..first + count as u64).map(|index| face(&mut Rng::new(seed, "faces", index))).collect()
+}
+
+fn face(rng: &mut Rng) -> Example {
+    let all = Expression::ALL;
+    let named = Named::only(Subject::Face(all[rng.below(all.len() as u64) as usize]));
+    let caption = worlds::scenes::caption(&named, &Wording::random(rng));
+    Example { scene: worlds::scenes::scene(&named, rng), named, caption }
+}
+
+/// As [`faces`], each moved by up to a tenth of the picture either way, so that the regressor knows faces that are out of place.
+fn strayed_faces(seed: u64, step: u64, count: usize) -> Vec<Example> {
+    const FARTHEST: f32 = 0.1;
+    let mut examples = faces(seed, step, count);
+    for (index, example) in examples.iter_mut().enumerate() {
+        let mut rng = Rng::new(seed, "faces/strayed", step * count as u64 + index as u64);
+        if let Some(face) = &mut example.scene.face {
+            face.centre = face.centre.map(|at| at + FARTHEST * (2.0 * rng.uniform_f32() - 1.0));
+        }
+    }
+    examples
 }
 
 fn face_error(workshop: &Workshop<'_>, model: &Regressor) -> Result<f64> {
     let side = workshop.recipe.side;
-    let examples = faces(workshop.recipe.judges_seed ^ 0xE7A1, 0, 500);
+    let examples = faces(workshop.recipe.judges_seed ^ TEST, 0, BATCH);
     let scenes: Vec<_> = examples.iter().map(|example| example.scene.clone()).collect();
     let found = model.forward(&data::pictures_of(&examples, side, &workshop.device)?)?.detach();
     let off = (found - landmarks::truth(&scenes, &workshop.device)?)?.sqr()?.sum(2)?.sqrt()?.mean_all()?;

@@ -49,6 +49,7 @@ impl Latents {
                 .collect()
         };
         let text_of = |captions: &[String]| -> Result<Tensor> {
+            workshop.check_stop()?;
             let ids = data::ids(&workshop.tokenizer, captions.iter().map(String::as_str), &workshop.device)?;
             Ok(text.forward(&ids, &mut NoTap)?.last_hidden_state.detach())
         };
@@ -99,7 +100,7 @@ fn read(path: &Path, pictures: usize) -> Result<(Tensor, Tensor)> {
     let (mean, std) = (take("mean")?, take("std")?);
     ensure!(
         mean.dims()[0] == pictures,
-        "{}: expected {pictures} pictures, found {}; delete the file",
+        "{}: expected {pictures} pictures, found {}\n  help: delete this file, and it is made anew",
         path.display(),
         mean.dims()[0]
     );

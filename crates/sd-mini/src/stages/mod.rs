@@ -46,10 +46,33 @@ pub enum Stage {
 /// # Errors
 /// Where one fails or is interrupted.
 pub fn run(workshop: &Workshop<'_>, stages: &[Stage]) -> Result<()> {
-    stages.iter().try_for_each(|stage| one(workshop, *stage))
+    let mut shared = Shared::default();
+    stages.iter().try_for_each(|stage| one(workshop, *stage, &mut shared))
 }
 
-fn one(workshop: &Workshop<'_>, stage: Stage) -> Result<()> {
+/// What several stages stand on, made once.
+#[derive(Default)]
+struct Shared {
+    made: Option<Pipeline>,
+    judged: Option<Judged>,
+}
+
+impl Shared {
+    fn both(&mut self, workshop: &Workshop<'_>) -> Result<(&Pipeline, &Judged)> {
+        if self.made.is_none() {
+            self.made = Some(Pipeline::trained(workshop)?);
+        }
+        if self.judged.is_none() {
+            self.judged = Some(Judged::trained(workshop)?);
+        }
+        match (&self.made, &self.judged) {
+            (Some(made), Some(judged)) => Ok((made, judged)),
+            _ => anyhow::bail!("the pipeline and its judges are not there"),
+        }
+    }
+}
+
+fn one(workshop: &Workshop<'_>, stage: Stage, shared: &mut Shared) -> Result<()> {
     let recipe = &workshop.recipe;
     let (seed, judges) = (recipe.seed, &recipe.judges);
     match stage {
@@ -71,7 +94,8 @@ fn one(workshop: &Workshop<'_>, stage: Stage) -> Result<()> {
             workshop.say(&format!("classifier: {}", told(&judge.accuracy)));
         }
         Stage::Frechet => {
-            let judge = judges::classifier(workshop, "frechet", recipe.judges_seed + 1, &judges.frechet)?;
+            let judge =
+                judges::classifier(workshop, "frechet", recipe.judges_seed.wrapping_add(1), &judges.frechet)?;
             workshop.say(&format!("frechet: {}", told(&judge.accuracy)));
         }
         Stage::Landmarks => {
@@ -79,14 +103,20 @@ fn one(workshop: &Workshop<'_>, stage: Stage) -> Result<()> {
             workshop.say(&format!("landmarks: {:.3} pixels off", eye.error));
         }
         Stage::Unet => {
-            Pipeline::trained(workshop)?;
+            shared.made = Some(Pipeline::trained(workshop)?);
         }
-        Stage::Gates => gates(workshop)?,
+        Stage::Gates => {
+            let (made, judged) = shared.both(workshop)?;
+            gates(workshop, made, judged)?;
+        }
         Stage::Pack => {
-            let (made, judged) = (Pipeline::trained(workshop)?, Judged::trained(workshop)?);
-            pack::write(workshop, &made, &judged)?;
+            let (made, judged) = shared.both(workshop)?;
+            pack::write(workshop, made, judged)?;
         }
-        Stage::Report => report::write(workshop, &Pipeline::trained(workshop)?, &Judged::trained(workshop)?)?,
+        Stage::Report => {
+            let (made, judged) = shared.both(workshop)?;
+            report::write(workshop, made, judged)?;
+        }
     }
     Ok(())
 }
@@ -125,23 +155,25 @@ impl Judged {
         let (seed, judges) = (workshop.recipe.judges_seed, &workshop.recipe.judges);
         Ok(Self {
             classifier: judges::classifier(workshop, "classifier", seed, &judges.classifier)?,
-            frechet: judges::classifier(workshop, "frechet", seed + 1, &judges.frechet)?,
+            frechet: judges::classifier(workshop, "frechet", seed.wrapping_add(1), &judges.frechet)?,
             landmarks: judges::landmarks(workshop, "landmarks")?,
             clip: text::train(workshop, "judge-clip", seed, &judges.clip)?,
         })
     }
 }
 
-fn gates(workshop: &Workshop<'_>) -> Result<()> {
-    let (made, judged) = (Pipeline::trained(workshop)?, Judged::trained(workshop)?);
+fn gates(workshop: &Workshop<'_>, made: &Pipeline, judged: &Judged) -> Result<()> {
     let judges = gates::Judges {
-        classifier: judged.classifier.model,
+        classifier: judged.classifier.model.clone(),
         clip: text::pair(workshop, &judged.clip)?,
-        landmarks: judged.landmarks.model,
+        landmarks: judged.landmarks.model.clone(),
     };
     let gates = gates::measure(workshop, &made.unet, &made.vae, &made.text, &judges)?;
     workshop.say(&format!("gates:\n{}", gates::told(&gates)));
-    Ok(lab::atomic::write_bytes(workshop.out.join("gates.csv"), gates::csv(&gates).as_bytes())?)
+    lab::atomic::write_bytes(workshop.out.join("gates.csv"), gates::csv(&gates).as_bytes())?;
+    let measured = gates::Measured { unet: crate::digest::of_states([&made.unet])?, gates };
+    let text = serde_json::to_string_pretty(&measured)? + "\n";
+    Ok(lab::atomic::write_bytes(workshop.out.join(gates::FILE), text.as_bytes())?)
 }
 
 /// Tells what the classifier recognises of reconstructed pictures.

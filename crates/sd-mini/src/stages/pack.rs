@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::DType;
 use sd_core::weights::{Component, FolderWriter, Pipeline, write_tensors};
 use serde_json::json;
 
+use super::gates::{self, Gate, Measured};
 use super::text::only_text;
 use super::{Judged, Pipeline as Made};
 use crate::networks;
@@ -21,9 +22,7 @@ use crate::workshop::{State, Workshop};
 /// Where the system refuses.
 pub(super) fn write(workshop: &Workshop<'_>, made: &Made, judged: &Judged) -> Result<()> {
     let folder = workshop.out.join("pack");
-    if folder.exists() {
-        fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    }
+    make_way(&folder)?;
     let (recipe, vocabulary) = (&workshop.recipe, &workshop.vocabulary);
     let mut writer = FolderWriter::create(&folder.join("model"), Pipeline::TextToImage)?;
     let config = networks::text_encoder(&recipe.text, vocabulary);
@@ -53,6 +52,7 @@ pub(super) fn write(workshop: &Workshop<'_>, made: &Made, judged: &Judged) -> Re
         world: workshop.world().to_owned(),
         steps: recipe.gates.steps,
         guidance: recipe.gates.guidance,
+        gates: measured(workshop, &made.unet)?,
         files: files(&folder)?,
     };
     let text = serde_json::to_string_pretty(&manifest)? + "\n";
@@ -65,6 +65,33 @@ pub(super) fn write(workshop: &Workshop<'_>, made: &Made, judged: &Judged) -> Re
         folder.display()
     ));
     Ok(())
+}
+
+/// Removes what an earlier pack left. A folder that is none is not touched.
+fn make_way(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    let is_ours = folder.join(MANIFEST).is_file() || !folder.join("judges").exists();
+    ensure!(
+        is_ours,
+        "{}: not a pack\n  expected: a folder with {MANIFEST}\n  help: move it away",
+        folder.display()
+    );
+    fs::remove_dir_all(folder).with_context(|| folder.display().to_string())
+}
+
+/// The gates of these very weights; none where they have not been measured.
+fn measured(workshop: &Workshop<'_>, unet: &State) -> Result<Vec<Gate>> {
+    let path = workshop.out.join(gates::FILE);
+    let Ok(text) = fs::read_to_string(&path) else { return Ok(Vec::new()) };
+    let measured: Measured = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+    let same = measured.unet == crate::digest::of_states([unet])?;
+    if !same {
+        workshop
+            .say("pack: the gates were measured on other weights and are left out; run the stage `gates`");
+    }
+    Ok(if same { measured.gates } else { Vec::new() })
 }
 
 fn half(state: &State) -> candle_core::Result<State> {

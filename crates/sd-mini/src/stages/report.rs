@@ -1,4 +1,4 @@
-//! What is committed beside the weights: loss curves, what each judge and the autoencoder reach, gates, pictures, time and machine.
+//! What is committed beside the weights: loss curves, what each judge and the autoencoder reach, gates, pictures, time.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -37,7 +37,7 @@ pub(super) fn write(workshop: &Workshop<'_>, made: &Pipeline, judged: &Judged) -
     put("loss.svg", loss_curves(workshop)?.as_bytes())?;
     put("training.csv", training(workshop, made, judged)?.as_bytes())?;
     put("quality.csv", quality(workshop, made, judged)?.as_bytes())?;
-    put("samples.png", &samples(workshop, made)?)?;
+    put("samples.png", &unet::sheet(workshop, &made.unet, &made.vae, &made.text)?)?;
     put("reconstructions.png", &reconstructions(workshop, made)?)?;
     let gates = workshop.out.join("gates.csv");
     if gates.exists() {
@@ -126,16 +126,6 @@ fn quality(workshop: &Workshop<'_>, made: &Pipeline, judged: &Judged) -> Result<
     shares("classifier on reconstructions", &known, "0.98");
     shares("second classifier on test pictures", &judged.frechet.accuracy, "");
     Ok(text)
-}
-
-fn samples(workshop: &Workshop<'_>, made: &Pipeline) -> Result<Vec<u8>> {
-    let gates = &workshop.recipe.gates;
-    let pipeline = unet::pipeline(workshop, &made.unet, &made.vae, &made.text)?;
-    let prompts = unet::SAMPLES.map(str::to_owned);
-    let pixels = unet::draw(&pipeline, &prompts, workshop.recipe.seed, gates.steps, gates.guidance)?;
-    let pictures = unet::to_pictures(&pixels)?;
-    let rows: Vec<Vec<Picture>> = pictures.chunks(4).map(<[Picture]>::to_vec).collect();
-    Ok(contact_sheet(&rows, 2)?)
 }
 
 /// Test pictures above what the autoencoder makes of them.

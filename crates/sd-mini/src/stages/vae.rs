@@ -88,35 +88,60 @@ pub fn train(workshop: &Workshop<'_>) -> Result<Vae> {
 /// hears anything beside the noise.
 fn start_certain(parameters: &Parameters) -> TensorResult<()> {
     const LOGVAR: f32 = -6.0;
-    for (_, bias) in parameters.named().filter(|(name, _)| *name == "quant_conv.bias") {
-        let half = networks::LATENT_CHANNELS;
-        let mut values = bias.to_vec1::<f32>()?;
-        values[half..].fill(LOGVAR);
-        bias.set(&Tensor::new(values, bias.device())?)?;
-    }
-    Ok(())
+    let found = parameters.named().find(|(name, _)| *name == "quant_conv.bias");
+    let Some((_, bias)) = found else { candle_core::bail!("the autoencoder has no quant_conv.bias") };
+    let mut values = bias.to_vec1::<f32>()?;
+    values[networks::LATENT_CHANNELS..].fill(LOGVAR);
+    bias.set(&Tensor::new(values, bias.device())?)
 }
 
-/// The frozen network, with the factor that gives its latents a standard deviation of 1.
+/// The frozen network, with the factor that gives its latents a root mean square of 1, and its error.
 fn measure(workshop: &Workshop<'_>, state: State) -> Result<Vae> {
     let recipe = &workshop.recipe;
     let build = |factor| {
         let config = networks::autoencoder(recipe, factor);
         workshop.frozen(&state, &Rules::strict(), |scope| AutoencoderKL::new(scope, &config))
     };
-    let model = build(1.0)?;
-    let world = World::new(recipe.judges_seed, Split::Test);
-    let (mut squares, mut numbers, mut psnr) = (0.0, 0usize, 0.0);
-    for step in 0..(MEASURED / BATCH) as u64 {
-        let pictures =
-            data::pictures_of(&data::examples(&world, step, BATCH), recipe.side, &workshop.device)?;
-        let [mean, _] = encode(&model, &pictures)?;
+    let plain = build(1.0)?;
+    let factor = scaling_factor(workshop, &plain)?;
+    let psnr = reconstruction(workshop, &plain)?;
+    Ok(Vae { model: build(factor)?, state, psnr })
+}
+
+/// `1/√mean μ²` over the means μ of training pictures.
+fn scaling_factor(workshop: &Workshop<'_>, vae: &AutoencoderKL) -> Result<f64> {
+    let (mut squares, mut numbers) = (0.0, 0usize);
+    measured(workshop, &World::new(workshop.recipe.seed, Split::Train), |pictures| {
+        let [mean, _] = encode(vae, pictures)?;
         squares += f64::from(mean.sqr()?.sum_all()?.to_scalar::<f32>()?);
         numbers += mean.elem_count();
-        psnr += peak_signal_to_noise(&decode(&model, &mean)?, &pictures)?.iter().sum::<f64>();
+        Ok(())
+    })?;
+    Ok((numbers as f64 / squares).sqrt())
+}
+
+/// Mean peak signal-to-noise ratio over test pictures, in dB.
+fn reconstruction(workshop: &Workshop<'_>, vae: &AutoencoderKL) -> Result<f64> {
+    let mut sum = 0.0;
+    measured(workshop, &World::new(workshop.recipe.judges_seed, Split::Test), |pictures| {
+        let [mean, _] = encode(vae, pictures)?;
+        sum += peak_signal_to_noise(&decode(vae, &mean)?, pictures)?.iter().sum::<f64>();
+        Ok(())
+    })?;
+    Ok(sum / MEASURED as f64)
+}
+
+/// Calls `look` with batch after batch of a world's pictures.
+fn measured(
+    workshop: &Workshop<'_>,
+    world: &World,
+    mut look: impl FnMut(&Tensor) -> TensorResult<()>,
+) -> Result<()> {
+    for step in 0..(MEASURED / BATCH) as u64 {
+        let examples = data::examples(world, step, BATCH);
+        look(&data::pictures_of(&examples, workshop.recipe.side, &workshop.device)?)?;
     }
-    let factor = (numbers as f64 / squares).sqrt();
-    Ok(Vae { model: build(factor)?, state, psnr: psnr / MEASURED as f64 })
+    Ok(())
 }
 
 /// `−10·log₁₀ mean ((x − y)/2)²` of each picture in dB, where values go from −1 to 1; `x` is cut to that.
