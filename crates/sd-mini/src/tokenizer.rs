@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use sd_core::weights::{FolderWriter, WeightsError};
+use sd_core::weights::FolderWriter;
 use serde_json::json;
 
 const BEGIN: &str = "<|startoftext|>";
@@ -75,9 +75,9 @@ impl Vocabulary {
     ///
     /// # Errors
     /// Where the system refuses.
-    pub fn write(&self, length: usize, folder: &mut FolderWriter) -> Result<(), WeightsError> {
+    pub fn write(&self, length: usize, folder: &mut FolderWriter) -> anyhow::Result<()> {
         let files = self.files(length);
-        folder.tokenizer("CLIPTokenizer", files.iter().map(|(name, text)| (*name, text.as_bytes())))
+        Ok(folder.tokenizer("CLIPTokenizer", files.iter().map(|(name, text)| (*name, text.as_bytes())))?)
     }
 }
 

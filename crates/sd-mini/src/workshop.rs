@@ -46,6 +46,9 @@ impl std::fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
+/// Where lines go.
+type Say<'a> = Box<dyn FnMut(&str) + 'a>;
+
 /// A training of a small Stable Diffusion.
 pub struct Workshop<'a> {
     /// What is made.
@@ -63,7 +66,7 @@ pub struct Workshop<'a> {
     /// Digest of the world.
     world: String,
     stop: &'a AtomicBool,
-    say: RefCell<Box<dyn FnMut(&str) + 'a>>,
+    say: RefCell<Say<'a>>,
 }
 
 /// Called after each step with the number of steps done and the averaged weights.
@@ -89,7 +92,7 @@ impl<'a> Workshop<'a> {
             lab::atomic::write_bytes(folder.join(name), text.as_bytes())?;
         }
         let tokenizer = Tokenizer::open(&folder)?;
-        let say = RefCell::new(Box::new(say) as Box<dyn FnMut(&str) + 'a>);
+        let say = RefCell::new(Box::new(say) as Say<'a>);
         let (out, device, world) = (out.to_owned(), device.clone(), worlds::scenes::digest());
         let checkpoint_every = CHECKPOINT_EVERY;
         Ok(Self { recipe, out, device, vocabulary, tokenizer, checkpoint_every, world, stop, say })

@@ -362,9 +362,9 @@ pub fn csv(gates: &[Gate]) -> String {
         } else {
             "no"
         };
+        let Gate { name, right, asked, ceiling, .. } = gate;
         // Writing to a string cannot fail.
-        let _ =
-            writeln!(text, "{},{:.4},{},{},{needed},{met}", gate.name, gate.share(), gate.right, gate.asked);
+        let _ = writeln!(text, "{name},{:.4},{right},{asked},{needed},{met},{ceiling:.4}", gate.share());
     }
     text
 }

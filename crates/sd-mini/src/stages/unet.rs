@@ -76,7 +76,7 @@ pub fn train(workshop: &Workshop<'_>, pair: &State, vae: &Vae, text: &TextModel)
         losses::mse(&unet.forward(&noisy, &timesteps, &batch.text, &mut NoTap)?, &batch.noise)
     };
     let mut after = |step: u64, ema: Option<&Ema>| match (ema, recipe.unet.samples_every) {
-        (Some(ema), every) if every > 0 && step % every == 0 => {
+        (Some(ema), every) if every > 0 && step.is_multiple_of(every) => {
             samples(workshop, &ema.state()?, vae, text, step)
                 .map_err(|error| candle_core::Error::msg(format!("{error:#}")))
         }
