@@ -12,6 +12,8 @@ Examples:
   cargo xtask train sd-mini --scale standard      the recipe of the weights that ship: hours on two cores
   cargo xtask train sd-mini --scale standard --stages text,vae,classifier
       some stages alone; a stage whose turn it is needs the ones before it
+  cargo xtask train sd-mini --scale standard --from datasets/sd-mini --warm --out /tmp/longer
+      the denoiser that ships trained on; everything else stays as it is
   cargo xtask train sd-mini -s unet.training.steps=500 --out /tmp/short
 
 The recipe is experiments/sd-mini/SCALE.yaml. Stop it with Ctrl-C whenever you like: the same command goes on where it stopped, and
@@ -34,6 +36,12 @@ pub struct Train {
     /// Run these stages, in this order, and what they stand on where it is not done yet [default: all of them].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "STAGE,...")]
     pub stages: Vec<Stage>,
+    /// Take the text encoder, the autoencoder and the judges from a pack, such as datasets/sd-mini, and train the denoiser alone.
+    #[arg(long, value_name = "DIR")]
+    pub from: Option<PathBuf>,
+    /// Let the denoiser start from the pack's, and not from random values.
+    #[arg(long, requires = "from")]
+    pub warm: bool,
     /// Folder for checkpoints and weights [default: out/MODEL/SCALE].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

@@ -19,4 +19,4 @@ mod workshop;
 
 pub use recipe::Recipe;
 pub use shipped::Shipped;
-pub use workshop::{Interrupted, State, Workshop};
+pub use workshop::{Interrupted, State, Taken, Workshop};

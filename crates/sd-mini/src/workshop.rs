@@ -20,6 +20,7 @@ use sd_core::weights::{Rules, Weights, load, write_tensors};
 use serde_json::{Value, json};
 
 use crate::recipe::{Fall, Recipe, Training};
+use crate::shipped::Shipped;
 use crate::tokenizer::Vocabulary;
 
 /// Named tensors.
@@ -63,10 +64,20 @@ pub struct Workshop<'a> {
     pub tokenizer: Tokenizer,
     /// Time between two checkpoints of a training.
     pub checkpoint_every: Duration,
+    /// Weights that are taken as they are, so that their stages need not be trained; and whether the denoiser starts from theirs.
+    pub taken: Option<Taken>,
     /// Digest of the world.
     world: String,
     stop: &'a AtomicBool,
     say: RefCell<Say<'a>>,
+}
+
+/// Weights of an earlier training.
+pub struct Taken {
+    /// The pack.
+    pub shipped: Shipped,
+    /// Whether the denoiser's training starts from the pack's denoiser and not from random values.
+    pub warm: bool,
 }
 
 /// Called after each step with the number of steps done and the averaged weights.
@@ -95,7 +106,8 @@ impl<'a> Workshop<'a> {
         let say = RefCell::new(Box::new(say) as Say<'a>);
         let (out, device, world) = (out.to_owned(), device.clone(), worlds::scenes::digest());
         let checkpoint_every = CHECKPOINT_EVERY;
-        Ok(Self { recipe, out, device, vocabulary, tokenizer, checkpoint_every, world, stop, say })
+        let taken = None;
+        Ok(Self { recipe, out, device, vocabulary, tokenizer, checkpoint_every, taken, world, stop, say })
     }
 
     /// Tells a line.
@@ -118,6 +130,14 @@ impl<'a> Workshop<'a> {
     #[must_use]
     pub fn folder(&self, stage: &str) -> PathBuf {
         self.out.join(stage)
+    }
+
+    /// The weights of a stage that are taken from elsewhere: those below `file` of the pack; none where everything is trained here.
+    pub(crate) fn taken(&self, file: &str) -> Result<Option<State>> {
+        let Some(taken) = &self.taken else { return Ok(None) };
+        let weights = Weights::open(&taken.shipped.folder.join(file))?;
+        let read = |name: &str| Ok((name.to_owned(), weights.tensor(name, DType::F32, &self.device)?));
+        Ok(Some(weights.names().map(read).collect::<TensorResult<_>>()?))
     }
 
     /// Trains the parameters of a stage, from its checkpoint on; gives its weights, rounded to half precision, and writes them.

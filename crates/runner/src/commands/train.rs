@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use cli::{Scale, Stage};
 use lab::config::Document;
-use sd_mini::{Recipe, Workshop, stages::Stage as Part};
+use sd_mini::{Recipe, Shipped, Taken, Workshop, stages::Stage as Part};
 
 use super::machine;
 use crate::output::say;
@@ -29,6 +29,10 @@ pub(crate) fn run(typed: &cli::Train) -> Result<u8> {
     let stop = stop()?;
     let mut workshop = Workshop::open(recipe, &out(typed), &device, &stop, say)?;
     workshop.checkpoint_every = Duration::from_secs(typed.checkpoint_seconds);
+    if let Some(folder) = &typed.from {
+        let shipped = Shipped::open(folder).context("--from")?;
+        workshop.taken = Some(Taken { shipped, warm: typed.warm });
+    }
     let asked = if typed.stages.is_empty() { Stage::ALL.to_vec() } else { typed.stages.clone() };
     let parts: Vec<Part> = asked.into_iter().map(part).collect();
     sd_mini::stages::run(&workshop, &parts)?;

@@ -35,6 +35,17 @@ pub struct Judge {
 /// # Errors
 /// Where the training fails or is interrupted.
 pub fn classifier(workshop: &Workshop<'_>, stage: &str, seed: u64, training: &Training) -> Result<Judge> {
+    let state = match workshop.taken(&format!("judges/{stage}.safetensors"))? {
+        Some(state) => state,
+        None => train_classifier(workshop, stage, seed, training)?,
+    };
+    let channels = &workshop.recipe.judges.channels;
+    let model = workshop.frozen(&state, &Rules::strict(), |scope| Classifier::new(scope, channels))?;
+    let accuracy = test(workshop, &model, Ok)?;
+    Ok(Judge { model, state, accuracy })
+}
+
+fn train_classifier(workshop: &Workshop<'_>, stage: &str, seed: u64, training: &Training) -> Result<State> {
     let recipe = &workshop.recipe;
     let channels = &recipe.judges.channels;
     let mut parameters = Parameters::default();
@@ -53,10 +64,7 @@ pub fn classifier(workshop: &Workshop<'_>, stage: &str, seed: u64, training: &Tr
         classifier.loss(&data::pictures_of(&examples, recipe.side, &workshop.device)?, &examples)
     };
     let depends = json!({"seed": seed, "side": recipe.side, "channels": channels});
-    let state = workshop.fit(stage, training, &parameters, &depends, &mut task, &mut |_, _| Ok(()))?;
-    let model = workshop.frozen(&state, &Rules::strict(), |scope| Classifier::new(scope, channels))?;
-    let accuracy = test(workshop, &model, Ok)?;
-    Ok(Judge { model, state, accuracy })
+    workshop.fit(stage, training, &parameters, &depends, &mut task, &mut |_, _| Ok(()))
 }
 
 /// Share of right answers about test pictures, by attribute; the pictures pass through `change` first (a reconstruction, say).
@@ -104,6 +112,17 @@ pub struct Eye {
 /// # Errors
 /// Where the training fails or is interrupted.
 pub fn landmarks(workshop: &Workshop<'_>, stage: &str) -> Result<Eye> {
+    let state = match workshop.taken(&format!("judges/{stage}.safetensors"))? {
+        Some(state) => state,
+        None => train_landmarks(workshop, stage)?,
+    };
+    let (channels, side) = (&workshop.recipe.judges.channels, workshop.recipe.side);
+    let model = workshop.frozen(&state, &Rules::strict(), |scope| Regressor::new(scope, channels, side))?;
+    let error = face_error(workshop, &model)?;
+    Ok(Eye { model, state, error })
+}
+
+fn train_landmarks(workshop: &Workshop<'_>, stage: &str) -> Result<State> {
     let recipe = &workshop.recipe;
     let (channels, training, seed) = (&recipe.judges.channels, &recipe.judges.landmarks, recipe.judges_seed);
     let mut parameters = Parameters::default();
@@ -116,11 +135,7 @@ pub fn landmarks(workshop: &Workshop<'_>, stage: &str) -> Result<Eye> {
         losses::l1(&regressor.forward(&pictures)?, &landmarks::truth(&scenes, &workshop.device)?)
     };
     let depends = json!({"seed": seed, "side": recipe.side, "channels": channels});
-    let state = workshop.fit(stage, training, &parameters, &depends, &mut task, &mut |_, _| Ok(()))?;
-    let model =
-        workshop.frozen(&state, &Rules::strict(), |scope| Regressor::new(scope, channels, recipe.side))?;
-    let error = face_error(workshop, &model)?;
-    Ok(Eye { model, state, error })
+    workshop.fit(stage, training, &parameters, &depends, &mut task, &mut |_, _| Ok(()))
 }
 
 /// Examples of faces: a function of seed and step.

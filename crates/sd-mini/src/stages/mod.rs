@@ -77,7 +77,7 @@ fn one(workshop: &Workshop<'_>, stage: Stage, shared: &mut Shared) -> Result<()>
     let (seed, judges) = (recipe.seed, &recipe.judges);
     match stage {
         Stage::Text => {
-            text::train(workshop, "text", seed, &recipe.text.training)?;
+            text::train(workshop, text::ENCODER, seed, &recipe.text.training)?;
         }
         Stage::JudgeClip => {
             text::train(workshop, "judge-clip", recipe.judges_seed, &judges.clip)?;
@@ -133,7 +133,7 @@ impl Pipeline {
     /// Trains what is not trained yet.
     fn trained(workshop: &Workshop<'_>) -> Result<Self> {
         let recipe = &workshop.recipe;
-        let pair = text::train(workshop, "text", recipe.seed, &recipe.text.training)?;
+        let pair = text::train(workshop, text::ENCODER, recipe.seed, &recipe.text.training)?;
         let vae = vae::train(workshop)?;
         let text = text::encoder(workshop, &pair)?;
         let unet = unet::train(workshop, &pair, &vae, &text)?;

@@ -47,29 +47,34 @@ pub(super) fn write(workshop: &Workshop<'_>, made: &Pipeline, judged: &Judged) -
     Ok(())
 }
 
-/// One panel a stage.
+/// One panel a stage that was trained here.
 fn loss_curves(workshop: &Workshop<'_>) -> Result<String> {
-    let panel = |(stage, _): (&'static str, &Training)| -> Result<Panel> {
+    let panel = |(stage, _): (&'static str, &Training)| -> Result<Option<Panel>> {
         let points = losses(&workshop.folder(stage).join("loss.csv"))?;
         let axis = |label: &str, log| Axis { label: label.to_owned(), log, ..Axis::default() };
-        Ok(Panel {
+        Ok((!points.is_empty()).then(|| Panel {
             title: stage.to_owned(),
             x: axis("step", false),
             y: axis("loss", true),
             content: Content::Lines(vec![Series { label: String::new(), points, ..Series::default() }]),
-        })
+        }))
     };
+    let panels: Vec<Option<Panel>> = trained(workshop).into_iter().map(panel).collect::<Result<_>>()?;
     let figure = Figure {
         id: "loss".to_owned(),
         title: "Training losses of sd-mini".to_owned(),
         caption: "Mean over 25 steps.".to_owned(),
-        panels: trained(workshop).into_iter().map(panel).collect::<Result<_>>()?,
+        panels: panels.into_iter().flatten().collect(),
         columns: 3,
     };
     Ok(lab::figure::render(&figure)?)
 }
 
+/// (step, loss) of every row; nothing of a stage that was not trained here.
 fn losses(path: &std::path::Path) -> Result<Vec<(f64, f64)>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let point = |line: &str| {
         let mut cells = line.split(',');

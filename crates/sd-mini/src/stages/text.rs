@@ -13,12 +13,19 @@ use crate::recipe::Training;
 use crate::workshop::{State, Workshop};
 use crate::{data, losses, networks};
 
-/// Trains a pair from `seed`; its weights.
+/// Name of the stage whose text encoder is the pipeline's.
+pub const ENCODER: &str = "text";
+
+/// Trains a pair from `seed`; its weights. Of one that is taken from a pack, the pipeline's is the text encoder alone.
 ///
 /// # Errors
 /// Where the training fails or is interrupted.
 pub fn train(workshop: &Workshop<'_>, stage: &str, seed: u64, training: &Training) -> Result<State> {
     let recipe = &workshop.recipe;
+    let file = if stage == ENCODER { "model/text_encoder" } else { "judges/clip.safetensors" };
+    if let Some(state) = workshop.taken(file)? {
+        return Ok(state);
+    }
     let config = networks::text_encoder(&recipe.text, &workshop.vocabulary);
     let mut parameters = Parameters::default();
     let mut scope = Scope::root(&mut parameters, seed, DType::F32, &workshop.device);

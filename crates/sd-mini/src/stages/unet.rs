@@ -51,17 +51,25 @@ pub fn train(workshop: &Workshop<'_>, pair: &State, vae: &Vae, text: &TextModel)
     let (recipe, training) = (&workshop.recipe, &workshop.recipe.unet.training);
     let (seed, device) = (recipe.seed, &workshop.device);
     let frozen = crate::digest::of_states([&super::text::only_text(pair), &vae.state])?;
-    let depends = json!({
+    let is_warm = workshop.taken.as_ref().is_some_and(|taken| taken.warm);
+    let warm = if is_warm { workshop.taken("model/unet")? } else { None };
+    let mut depends = json!({
         "seed": seed, "side": recipe.side, "channels": recipe.unet.channels, "heads": recipe.unet.heads,
         "pictures": recipe.unet.pictures, "caption_dropout": recipe.unet.caption_dropout, "frozen": frozen,
         "scaling_factor": vae.model.config().scaling_factor,
     });
+    if let Some(state) = &warm {
+        depends["starts from"] = crate::digest::of_states([state])?.into();
+    }
     let key = crate::digest::hex(&Sha256::digest(format!("{} {depends}", workshop.world())));
     // Made when the first step asks for it: a training that is done needs none.
     let mut made = None;
     let mut parameters = Parameters::default();
     let mut scope = Scope::root(&mut parameters, seed, DType::F32, device);
     let unet = UNet2DConditionModel::new(&mut scope, &networks::denoiser(recipe))?;
+    if let Some(state) = warm {
+        parameters.load(&state)?;
+    }
     let schedule = Schedule::new(&ScheduleSettings::stable_diffusion(), Precision::Single)?;
     let mut task = |step| {
         let set = match &mut made {

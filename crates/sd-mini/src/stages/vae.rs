@@ -60,6 +60,9 @@ pub(crate) fn decode(vae: &AutoencoderKL, latents: &Tensor) -> TensorResult<Tens
 /// Where the training fails or is interrupted.
 pub fn train(workshop: &Workshop<'_>) -> Result<Vae> {
     let (recipe, training) = (&workshop.recipe, &workshop.recipe.vae.training);
+    if let Some(state) = workshop.taken("model/vae")? {
+        return measure(workshop, state);
+    }
     let mut parameters = Parameters::default();
     let mut scope = Scope::root(&mut parameters, recipe.seed, DType::F32, &workshop.device);
     let vae = AutoencoderKL::new(&mut scope, &networks::autoencoder(recipe, 1.0))?;

@@ -62,8 +62,8 @@ pub fn examples(world: &World, rows: usize, columns: usize, side: usize) -> (Vec
     (all.chunks(columns.max(1)).map(row).collect(), all.into_iter().map(|example| example.caption).collect())
 }
 
-/// A row a picture: itself, its first object's mask, what is behind it, and the picture with that object moved, smaller, in another
-/// colour, in another rendition.
+/// A row a picture: itself, its first object's mask, the background alone, and the picture without that object, with it moved, smaller, in
+/// another colour, in another rendition.
 #[must_use]
 pub fn edits(world: &World, rows: usize, side: usize) -> Vec<Vec<Picture>> {
     let scenes = (0..).map(|index| world.example(index).scene).filter(|scene| !scene.objects.is_empty());
