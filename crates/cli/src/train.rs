@@ -16,8 +16,8 @@ Examples:
       the denoiser that ships trained on; everything else stays as it is
   cargo xtask train sd-mini -s unet.training.steps=500 --out /tmp/short
 
-The recipe is experiments/sd-mini/SCALE.yaml. Stop it with Ctrl-C whenever you like: the same command goes on where it stopped, and
-ends with the very weights that it would have had.
+The recipe is experiments/sd-mini/SCALE.yaml. Stop it with Ctrl-C whenever you like: the same command goes on
+where it stopped, and ends with the very weights that it would have had.
 
 Exit codes: 0 done (a gate that was missed is not a failure), 1 interrupted or failed, 2 bad usage or recipe.";
 
@@ -76,7 +76,7 @@ pub enum Stage {
     JudgeClip,
     /// The regressor of landmarks
     Landmarks,
-    /// The network in whose features the Fréchet distance is taken
+    /// The network in whose features the Frechet distance is taken
     Frechet,
     /// The denoiser
     Unet,
