@@ -1,7 +1,6 @@
 //! Digests of weights.
 
 use candle_core::{DType, Result};
-use sha2::{Digest as _, Sha256};
 
 use crate::workshop::State;
 
@@ -16,11 +15,5 @@ pub fn of_states<'s>(states: impl IntoIterator<Item = &'s State>) -> Result<Stri
         let numbers = tensor.flatten_all()?.to_dtype(DType::F16)?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
         bytes.extend(numbers.into_iter().flat_map(f32::to_le_bytes));
     }
-    Ok(hex(&Sha256::digest(&bytes)))
-}
-
-/// Lower-case hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(lab::digest::of_bytes(&bytes))
 }

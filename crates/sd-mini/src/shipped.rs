@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
-use crate::digest::hex;
 use crate::stages::gates::Gate;
 
 /// Name of the manifest's file.
@@ -55,8 +53,9 @@ impl File {
     /// # Errors
     /// Where it cannot be read.
     pub fn of(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-        Ok(Self { bytes: bytes.len() as u64, sha256: hex(&Sha256::digest(&bytes)) })
+        let read = || Ok::<_, std::io::Error>((fs::metadata(path)?.len(), lab::digest::of_file(path)?));
+        let (bytes, sha256) = read().with_context(|| path.display().to_string())?;
+        Ok(Self { bytes, sha256 })
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use sd_core::models::clip::tokenizer::byte_letters;
 use sd_core::weights::FolderWriter;
 use serde_json::json;
 
@@ -109,14 +110,6 @@ fn merge(word: &mut Vec<String>, (left, right): &Pair) {
         }
         at += 1;
     }
-}
-
-/// The letter that stands for each byte in CLIP's vocabulary: itself where it can be printed, one beyond 255 otherwise.
-fn byte_letters() -> Vec<char> {
-    let own = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-    let (printable, others): (Vec<u8>, Vec<u8>) = (0..=u8::MAX).partition(own);
-    let moved = (0..others.len() as u32).filter_map(|index| char::from_u32(256 + index));
-    printable.into_iter().map(char::from).chain(moved).collect()
 }
 
 #[cfg(test)]

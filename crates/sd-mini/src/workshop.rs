@@ -168,9 +168,8 @@ impl<'a> Workshop<'a> {
         };
         let mut watch = Watcher { workshop: self, stage, after };
         let started = Instant::now();
-        let trained = train::run(run, task, &mut watch).with_context(|| format!("training {stage}"));
+        let trained = train::run(run, task, &mut watch).with_context(|| format!("training {stage}"))?;
         self.add_seconds(stage, started.elapsed().as_secs_f64())?;
-        let trained = trained?;
         write_log(&folder.join("loss.csv"), &trained.log)?;
         if let Outcome::Stopped { .. } = trained.outcome {
             return Err(Interrupted.into());
@@ -217,9 +216,7 @@ impl<'a> Workshop<'a> {
 
     /// Writes a stage's weights in half precision.
     fn keep(&self, stage: &str, state: &State) -> Result<()> {
-        let half: TensorResult<State> =
-            state.iter().map(|(name, tensor)| Ok((name.clone(), tensor.to_dtype(DType::F16)?))).collect();
-        Ok(write_tensors(&self.folder(stage).join("weights.safetensors"), &half?)?)
+        Ok(write_tensors(&self.folder(stage).join("weights.safetensors"), &half(state)?)?)
     }
 
     /// Freezes a network: builds it on `state`, or on that part of it whose names `rules` do not leave out.
@@ -231,6 +228,11 @@ impl<'a> Workshop<'a> {
     ) -> Result<M> {
         Ok(load(&Weights::from_tensors(state.clone()), DType::F32, &self.device, rules, build)?)
     }
+}
+
+/// The tensors in half precision, as they are written.
+pub(crate) fn half(state: &State) -> TensorResult<State> {
+    state.iter().map(|(name, tensor)| Ok((name.clone(), tensor.to_dtype(DType::F16)?))).collect()
 }
 
 /// Every number rounded to half precision, which is what ships: what is trained on top of a frozen network sees it as it ships.

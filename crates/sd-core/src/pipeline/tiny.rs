@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::PipelineError;
 use super::error::doing;
+use crate::models::clip::tokenizer::byte_letters;
 use crate::models::clip::{TextConfig, TextModel};
 use crate::models::unet::{self, Level, UNet2DConditionModel};
 use crate::models::vae::{self, AutoencoderKL};
@@ -168,10 +169,7 @@ fn write_tokenizer(folder: &mut FolderWriter, family: Family) -> Result<(), Pipe
 
 /// Each byte's letter, with and without the mark of a word's end, then the special tokens. No pair is ever merged.
 fn vocabulary() -> Vec<String> {
-    let own = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-    let (printable, others): (Vec<u8>, Vec<u8>) = (0..=u8::MAX).partition(own);
-    let moved = (0..others.len() as u32).filter_map(|index| char::from_u32(256 + index));
-    let letters: Vec<char> = printable.into_iter().map(char::from).chain(moved).collect();
+    let letters = byte_letters();
     let inside = letters.iter().map(char::to_string);
     let last = letters.iter().map(|letter| format!("{letter}</w>"));
     inside.chain(last).chain([BEGIN.to_owned(), END.to_owned()]).collect()

@@ -5,7 +5,6 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::DType;
 use sd_core::weights::{Component, FolderWriter, Pipeline, write_tensors};
 use serde_json::json;
 
@@ -14,15 +13,16 @@ use super::text::only_text;
 use super::{Judged, Pipeline as Made};
 use crate::networks;
 use crate::shipped::{File, MANIFEST, Manifest};
-use crate::workshop::{State, Workshop};
+use crate::workshop::{State, Workshop, half};
 
 /// Writes `pack/` below the output, anew.
 ///
 /// # Errors
 /// Where the system refuses.
 pub(super) fn write(workshop: &Workshop<'_>, made: &Made, judged: &Judged) -> Result<()> {
-    let folder = workshop.out.join("pack");
-    make_way(&folder)?;
+    let (place, folder) = (workshop.out.join("pack"), workshop.out.join("pack.new"));
+    refuse_foreign(&place)?;
+    remove(&folder)?;
     let (recipe, vocabulary) = (&workshop.recipe, &workshop.vocabulary);
     let mut writer = FolderWriter::create(&folder.join("model"), Pipeline::TextToImage)?;
     let config = networks::text_encoder(&recipe.text, vocabulary);
@@ -57,28 +57,34 @@ pub(super) fn write(workshop: &Workshop<'_>, made: &Made, judged: &Judged) -> Re
     };
     let text = serde_json::to_string_pretty(&manifest)? + "\n";
     lab::atomic::write_bytes(folder.join(MANIFEST), text.as_bytes())?;
+    remove(&place)?;
+    fs::rename(&folder, &place).with_context(|| place.display().to_string())?;
     let bytes: u64 = manifest.files.values().map(|file| file.bytes).sum();
     workshop.say(&format!(
         "pack: {} files, {:.1} MB, in {}",
         manifest.files.len(),
         bytes as f64 / 1e6,
-        folder.display()
+        place.display()
     ));
     Ok(())
 }
 
-/// Removes what an earlier pack left. A folder that is none is not touched.
-fn make_way(folder: &Path) -> Result<()> {
-    if !folder.exists() {
-        return Ok(());
-    }
-    let is_ours = folder.join(MANIFEST).is_file() || !folder.join("judges").exists();
+/// A folder of that name that is no pack stays.
+fn refuse_foreign(place: &Path) -> Result<()> {
+    let is_ours = !place.exists() || place.join(MANIFEST).is_file();
     ensure!(
         is_ours,
         "{}: not a pack\n  expected: a folder with {MANIFEST}\n  help: move it away",
-        folder.display()
+        place.display()
     );
-    fs::remove_dir_all(folder).with_context(|| folder.display().to_string())
+    Ok(())
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// The gates of these very weights; none where they have not been measured.
@@ -92,10 +98,6 @@ fn measured(workshop: &Workshop<'_>, unet: &State) -> Result<Vec<Gate>> {
             .say("pack: the gates were measured on other weights and are left out; run the stage `gates`");
     }
     Ok(if same { measured.gates } else { Vec::new() })
-}
-
-fn half(state: &State) -> candle_core::Result<State> {
-    state.iter().map(|(name, tensor)| Ok((name.clone(), tensor.to_dtype(DType::F16)?))).collect()
 }
 
 /// Every file below `folder`, by its path with `/`.

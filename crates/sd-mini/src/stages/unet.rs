@@ -12,7 +12,6 @@ use sd_core::taps::NoTap;
 use sd_core::train::Ema;
 use sd_core::weights::Rules;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use worlds::scenes::{Picture, contact_sheet};
 
 use super::latents::Latents;
@@ -61,7 +60,7 @@ pub fn train(workshop: &Workshop<'_>, pair: &State, vae: &Vae, text: &TextModel)
     if let Some(state) = &warm {
         depends["starts from"] = crate::digest::of_states([state])?.into();
     }
-    let key = crate::digest::hex(&Sha256::digest(format!("{} {depends}", workshop.world())));
+    let key = lab::digest::of_bytes(format!("{} {depends}", workshop.world()).as_bytes());
     // Made when the first step asks for it: a training that is done needs none.
     let mut made = None;
     let mut parameters = Parameters::default();

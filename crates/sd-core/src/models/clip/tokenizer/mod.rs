@@ -60,6 +60,16 @@ pub struct Prompt {
     pub cut: Option<Cut>,
 }
 
+/// The letter that stands for each byte in CLIP's vocabulary, in the vocabulary's order: the bytes that can be printed stand for
+/// themselves, then the others for characters from 256 on (GPT-2's `bytes_to_unicode`).
+#[must_use]
+pub fn byte_letters() -> Vec<char> {
+    let own = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
+    let (printable, others): (Vec<u8>, Vec<u8>) = (0..=u8::MAX).partition(own);
+    let moved = (0..others.len() as u32).filter_map(|index| char::from_u32(256 + index));
+    printable.into_iter().map(char::from).chain(moved).collect()
+}
+
 /// The end of a text that did not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
