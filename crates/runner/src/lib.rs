@@ -41,7 +41,8 @@ fn calm_candle(command: &Command) {
         Command::Bench(typed) => typed.threads,
         Command::Generate(typed) => typed.threads,
         Command::Forward(typed) => typed.threads,
-        Command::Train(typed) => typed.threads,
+        // Trainings have threads of their own side by side, and candle's pool serves one at a time.
+        Command::Train(_) => Some(1),
         Command::Trial(typed) => Some(typed.threads),
         _ => None,
     };

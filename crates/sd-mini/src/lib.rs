@@ -8,6 +8,7 @@ pub mod clip;
 pub mod cnn;
 pub mod data;
 pub mod digest;
+pub mod judges;
 pub mod landmarks;
 pub mod losses;
 pub mod networks;
@@ -17,6 +18,7 @@ pub mod stages;
 pub mod tokenizer;
 mod workshop;
 
+pub use judges::Judges;
 pub use recipe::Recipe;
 pub use shipped::Shipped;
 pub use workshop::{Interrupted, State, Taken, Workshop};

@@ -50,6 +50,28 @@ pub fn mse(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     (x - y)?.sqr()?.mean_all()
 }
 
+/// `mean_i w_i · mean (x_i − y_i)²` over the rows `i` of a batch.
+///
+/// # Errors
+/// Where shapes differ.
+pub fn weighted_mse(x: &Tensor, y: &Tensor, weights: &[f64]) -> Result<Tensor> {
+    let weights: Vec<f32> = weights.iter().map(|&weight| weight as f32).collect();
+    let weights = Tensor::new(weights, x.device())?;
+    ((x - y)?.sqr()?.flatten_from(1)?.mean(1)? * weights)?.mean_all()
+}
+
+/// Weight of each timestep's squared error of the noise: `min(1 + 1/SNR(t), cap)` divided by its mean over all `t`, where
+/// `SNR(t) = ᾱ_t / (1 − ᾱ_t)`. Uncapped, that is the loss of the velocity `√ᾱ ε − √(1−ᾱ) x₀` (Salimans and Ho, 2022): the error of
+/// `x₀` counts `1 + SNR(t)` times, where the plain loss of the noise counts it `SNR(t)` times and so hardly at all where the picture
+/// is being laid out.
+#[must_use]
+pub fn timestep_weights(alphas_cumprod: &[f64], cap: f64) -> Vec<f64> {
+    // 1 + 1/SNR = 1/ᾱ.
+    let capped: Vec<f64> = alphas_cumprod.iter().map(|alpha| (1.0 / alpha).min(cap)).collect();
+    let mean = capped.iter().sum::<f64>() / capped.len() as f64;
+    capped.into_iter().map(|weight| weight / mean).collect()
+}
+
 /// Mean over all numbers of a latent of `KL(N(μ, σ²) ‖ N(0, 1)) = (μ² + σ² − 1 − ln σ²)/2`.
 ///
 /// # Errors
@@ -95,6 +117,29 @@ mod tests {
         let found = contrastive(&right, &same).unwrap().to_scalar::<f32>().unwrap();
         // Two answers of three rows share the mass: ln 2 each.
         assert!((found - 2.0 * 2f32.ln() / 3.0).abs() < 1e-5, "{found}");
+    }
+
+    #[test]
+    fn weights_of_one_leave_the_mean_square_and_others_count_rows() {
+        let x = tensor(&[[1.0, 2.0, 3.0], [0.0, 1.0, 0.0], [5.0, 5.0, 4.0]]);
+        let y = tensor(&[[0.0, 2.0, 3.0], [0.0, 1.0, 6.0], [5.0, 5.0, 4.0]]);
+        let loss =
+            |weights: &[f64]| weighted_mse(&x, &y, weights).unwrap().to_scalar::<f32>().unwrap();
+        let plain = mse(&x, &y).unwrap().to_scalar::<f32>().unwrap();
+        assert!((loss(&[1.0; 3]) - plain).abs() < 1e-6);
+        assert!((loss(&[3.0, 0.5, 9.0]) - (3.0 / 3.0 + 0.5 * 36.0 / 3.0) / 3.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn timesteps_weigh_one_on_average_all_alike_at_a_cap_of_one_and_like_the_velocity_without_a_cap() {
+        let alphas = [0.9, 0.5, 0.1];
+        assert_eq!(timestep_weights(&alphas, 1.0), [1.0; 3]);
+        let weights = timestep_weights(&alphas, 1e9);
+        assert!((weights.iter().sum::<f64>() - 3.0).abs() < 1e-12);
+        // 1 + 1/SNR = 1 + (1 − ᾱ)/ᾱ.
+        assert!((weights[2] / weights[1] - 10.0 / 2.0).abs() < 1e-12);
+        let capped = timestep_weights(&alphas, 4.0);
+        assert!((capped[2] / capped[1] - 4.0 / 2.0).abs() < 1e-12);
     }
 
     #[test]

@@ -130,11 +130,27 @@ pub struct UnetRecipe {
     pub pictures: usize,
     /// Share of captions that are left empty, for classifier-free guidance.
     pub caption_dropout: f64,
+    /// Cap `c` of the weights `min(1 + 1/SNR(t), c)` of the squared errors of the noise, which are divided by their mean over the
+    /// timesteps. 1 weighs all timesteps alike, as Stable Diffusion does; a large one weighs as the prediction of velocity does.
+    #[serde(default = "one")]
+    pub weight_cap: f64,
+    /// Equal parts of a batch that are computed side by side, one a core: for a small network much faster than two cores on one batch. It
+    /// changes the order of sums, and so is part of the recipe.
+    #[serde(default = "whole")]
+    pub parts: usize,
     /// Training.
     pub training: Training,
     /// Steps between two sheets of samples; 0 for none.
     #[serde(default)]
     pub samples_every: u64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn whole() -> usize {
+    1
 }
 
 /// Who judges.
@@ -230,9 +246,12 @@ impl Recipe {
             "at least 0 and below 1",
             dropout,
         )?;
+        let cap = unet.weight_cap;
+        checks.that(cap >= 1.0 && cap.is_finite(), "unet.weight_cap", "a number of at least 1", cap)?;
         checks.that(not_negative(self.vae.mse), "vae.mse", "at least 0", self.vae.mse)?;
         checks.that(not_negative(self.vae.kl), "vae.kl", "at least 0", self.vae.kl)?;
         let batch = unet.training.batch;
+        checks.divides("unet.parts", unet.parts, batch)?;
         checks.that(
             unet.pictures >= batch,
             "unet.pictures",

@@ -3,10 +3,10 @@
 //! Each stage has a folder below the output: `training.safetensors` (its checkpoint), `loss.csv`, `weights.safetensors` (what it
 //! gives, in half precision) once it is done.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,7 @@ impl std::fmt::Display for Interrupted {
 impl std::error::Error for Interrupted {}
 
 /// Where lines go.
-type Say<'a> = Box<dyn FnMut(&str) + 'a>;
+type Say<'a> = Box<dyn FnMut(&str) + Send + 'a>;
 
 /// A training of a small Stable Diffusion.
 pub struct Workshop<'a> {
@@ -69,7 +69,7 @@ pub struct Workshop<'a> {
     /// Digest of the world.
     world: String,
     stop: &'a AtomicBool,
-    say: RefCell<Say<'a>>,
+    say: Mutex<Say<'a>>,
 }
 
 /// Weights of an earlier training.
@@ -78,6 +78,14 @@ pub struct Taken {
     pub shipped: Shipped,
     /// Whether the denoiser's training starts from the pack's denoiser and not from random values.
     pub warm: bool,
+}
+
+/// What a stage minimises.
+pub(crate) enum Task<'t> {
+    /// The loss of a step.
+    Whole(&'t mut dyn FnMut(u64) -> TensorResult<Tensor>),
+    /// One whose batch is cut into parts that are computed side by side.
+    Parts(&'t mut dyn train::Task),
 }
 
 /// Called after each step with the number of steps done and the averaged weights.
@@ -94,7 +102,7 @@ impl<'a> Workshop<'a> {
         out: &Path,
         device: &Device,
         stop: &'a AtomicBool,
-        say: impl FnMut(&str) + 'a,
+        say: impl FnMut(&str) + Send + 'a,
     ) -> Result<Self> {
         let vocabulary = Vocabulary::of(&worlds::scenes::vocabulary());
         let folder = out.join("tokenizer");
@@ -103,7 +111,7 @@ impl<'a> Workshop<'a> {
             lab::atomic::write_bytes(folder.join(name), text.as_bytes())?;
         }
         let tokenizer = Tokenizer::open(&folder)?;
-        let say = RefCell::new(Box::new(say) as Say<'a>);
+        let say = Mutex::new(Box::new(say) as Say<'a>);
         let (out, device, world) = (out.to_owned(), device.clone(), worlds::scenes::digest());
         let checkpoint_every = CHECKPOINT_EVERY;
         let taken = None;
@@ -112,7 +120,8 @@ impl<'a> Workshop<'a> {
 
     /// Tells a line.
     pub fn say(&self, line: &str) {
-        (self.say.borrow_mut())(line);
+        // Whoever panicked while telling a line does not stop others from telling theirs.
+        (self.say.lock().unwrap_or_else(std::sync::PoisonError::into_inner))(line);
     }
 
     /// Says whether the work is to stop.
@@ -149,7 +158,7 @@ impl<'a> Workshop<'a> {
         training: &Training,
         parameters: &Parameters,
         depends: &Value,
-        task: &mut dyn FnMut(u64) -> TensorResult<Tensor>,
+        task: Task<'_>,
         after: &mut AfterStep<'_>,
     ) -> Result<State> {
         let named = parameters.named().map(|(name, var)| (name.to_owned(), var.clone())).collect();
@@ -168,7 +177,11 @@ impl<'a> Workshop<'a> {
         };
         let mut watch = Watcher { workshop: self, stage, after };
         let started = Instant::now();
-        let trained = train::run(run, task, &mut watch).with_context(|| format!("training {stage}"))?;
+        let trained = match task {
+            Task::Whole(loss) => train::run(run, loss, &mut watch),
+            Task::Parts(task) => train::run_in_parts(run, task, &mut watch),
+        }
+        .with_context(|| format!("training {stage}"))?;
         self.add_seconds(stage, started.elapsed().as_secs_f64())?;
         write_log(&folder.join("loss.csv"), &trained.log)?;
         if let Outcome::Stopped { .. } = trained.outcome {

@@ -59,6 +59,11 @@ impl ResnetBlock2D {
         vec![self.branch.clone(), self.stream.clone()]
     }
 
+    /// The module's path.
+    pub(crate) fn path(&self) -> &str {
+        self.stream.path()
+    }
+
     /// `x` (B, C, H, W), `time` = silu(time embedding) (B, E), where the block takes one.
     pub(crate) fn forward(&self, x: &Tensor, time: Option<&Tensor>, tap: &mut dyn Tap) -> Result<Tensor> {
         // Each activation is given up once the next one is there.

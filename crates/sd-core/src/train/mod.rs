@@ -14,6 +14,7 @@ mod checkpoint;
 mod clip;
 mod ema;
 mod error;
+mod parts;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -24,13 +25,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use candle_core::backprop::GradStore;
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 use crate::nn::Parameters;
 
 pub use clip::{clip_gradient_norm, gradient_norm};
 pub use ema::Ema;
 pub use error::TrainError;
+pub use parts::Task;
 pub use schedule::{Decay, Schedule};
 
 /// What steps the parameters. It holds those that it steps.
@@ -170,6 +172,32 @@ pub fn run(
     watch: &mut dyn Watch,
 ) -> std::result::Result<Trained, TrainError> {
     let mut trainer = trainer::Trainer::start(run)?;
-    let outcome = trainer.go_on(task, watch)?;
+    let mut gradients = |_: &Parameters, step| {
+        let loss = task(step)?;
+        let value = loss.detach().to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        Ok((value, loss.backward()?))
+    };
+    let outcome = trainer.go_on(&mut gradients, watch)?;
+    trainer.finish(outcome)
+}
+
+/// As [`run`], for a task whose steps have parts that are computed side by side.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_in_parts(
+    run: Run<'_>,
+    task: &mut dyn Task,
+    watch: &mut dyn Watch,
+) -> std::result::Result<Trained, TrainError> {
+    let mut trainer = trainer::Trainer::start(run)?;
+    let step = trainer.step_done();
+    if !trainer.is_done() {
+        task.prepare().map_err(|source| TrainError::Step { step, source })?;
+    }
+    let task = &*task;
+    let pools = parts::Pools::new(task.parts()).map_err(|source| TrainError::Step { step, source })?;
+    let mut gradients = |parameters: &Parameters, step| parts::step(task, &pools, parameters, step);
+    let outcome = trainer.go_on(&mut gradients, watch)?;
     trainer.finish(outcome)
 }

@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Result as TensorResult, Tensor};
+use candle_core::Result as TensorResult;
 
 use super::checkpoint::{self, History, Sums};
 use super::{
     Ema, LogRow, Outcome, Progress, Run, TrainError, Trained, Watch, clip_gradient_norm, gradient_norm,
 };
+use crate::nn::Parameters;
 
 /// A run under way.
 pub(super) struct Trainer<'a> {
@@ -26,7 +27,8 @@ struct Clock {
     saved: Instant,
 }
 
-type Loss<'t> = dyn FnMut(u64) -> TensorResult<Tensor> + 't;
+/// Loss and gradients of a step.
+type Gradients<'t> = dyn FnMut(&Parameters, u64) -> TensorResult<(f64, GradStore)> + 't;
 
 impl<'a> Trainer<'a> {
     /// At step 0, or where the checkpoint is.
@@ -44,7 +46,7 @@ impl<'a> Trainer<'a> {
     /// Does the steps that are left.
     pub(super) fn go_on(
         &mut self,
-        task: &mut Loss<'_>,
+        task: &mut Gradients<'_>,
         watch: &mut dyn Watch,
     ) -> Result<Outcome, TrainError> {
         if self.is_done() {
@@ -74,7 +76,11 @@ impl<'a> Trainer<'a> {
         Ok(Trained { outcome, step, log: self.history.log, ema })
     }
 
-    fn is_done(&self) -> bool {
+    pub(super) fn step_done(&self) -> u64 {
+        self.history.step
+    }
+
+    pub(super) fn is_done(&self) -> bool {
         self.history.step >= self.run.schedule.steps
     }
 
@@ -84,14 +90,11 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn step(&mut self, task: &mut Loss<'_>) -> Result<(), TrainError> {
+    fn step(&mut self, task: &mut Gradients<'_>) -> Result<(), TrainError> {
         let step = self.history.step;
         let at_step = |source| TrainError::Step { step, source };
-        let (loss, mut gradients) = {
-            let loss = task(step).map_err(at_step)?;
-            let value = self.finite("loss", value_of(&loss).map_err(at_step)?)?;
-            (value, loss.backward().map_err(at_step)?)
-        };
+        let (loss, mut gradients) = task(self.run.parameters, step).map_err(at_step)?;
+        let loss = self.finite("loss", loss)?;
         let norm = self.clip(&mut gradients).map_err(at_step)?;
         let norm = self.finite("norm of the gradient", norm)?;
         self.apply(&gradients).map_err(at_step)?;
@@ -136,10 +139,6 @@ fn make_folder_of(run: &Run<'_>) -> Result<(), TrainError> {
         }),
         _ => Ok(()),
     }
-}
-
-fn value_of(loss: &Tensor) -> TensorResult<f64> {
-    loss.detach().to_dtype(DType::F64)?.to_scalar()
 }
 
 impl History {

@@ -11,7 +11,7 @@ use worlds::scenes::{Example, Expression, Named, Split, Subject, Wording, World}
 use crate::classifier::{Attribute, Classifier};
 use crate::landmarks::{self, Regressor};
 use crate::recipe::Training;
-use crate::workshop::{State, Workshop};
+use crate::workshop::{State, Task, Workshop};
 use crate::{data, losses};
 
 /// Pictures a judge is tested on.
@@ -64,7 +64,7 @@ fn train_classifier(workshop: &Workshop<'_>, stage: &str, seed: u64, training: &
         classifier.loss(&data::pictures_of(&examples, recipe.side, &workshop.device)?, &examples)
     };
     let depends = json!({"seed": seed, "side": recipe.side, "channels": channels});
-    workshop.fit(stage, training, &parameters, &depends, &mut task, &mut |_, _| Ok(()))
+    workshop.fit(stage, training, &parameters, &depends, Task::Whole(&mut task), &mut |_, _| Ok(()))
 }
 
 /// Share of right answers about test pictures, by attribute; the pictures pass through `change` first (a reconstruction, say).
@@ -135,7 +135,7 @@ fn train_landmarks(workshop: &Workshop<'_>, stage: &str) -> Result<State> {
         losses::l1(&regressor.forward(&pictures)?, &landmarks::truth(&scenes, &workshop.device)?)
     };
     let depends = json!({"seed": seed, "side": recipe.side, "channels": channels});
-    workshop.fit(stage, training, &parameters, &depends, &mut task, &mut |_, _| Ok(()))
+    workshop.fit(stage, training, &parameters, &depends, Task::Whole(&mut task), &mut |_, _| Ok(()))
 }
 
 /// Examples of faces: a function of seed and step.

@@ -10,7 +10,7 @@ use worlds::scenes::{Example, Split, World};
 
 use crate::clip::Pair;
 use crate::recipe::Training;
-use crate::workshop::{State, Workshop};
+use crate::workshop::{State, Task, Workshop};
 use crate::{data, losses, networks};
 
 /// Name of the stage whose text encoder is the pipeline's.
@@ -43,7 +43,7 @@ pub fn train(workshop: &Workshop<'_>, stage: &str, seed: u64, training: &Trainin
         "seed": seed, "side": recipe.side, "width": recipe.text.width, "layers": recipe.text.layers,
         "heads": recipe.text.heads, "positions": recipe.text.positions, "tower": recipe.judges.channels,
     });
-    workshop.fit(stage, training, &parameters, &depends, &mut task, &mut |_, _| Ok(()))
+    workshop.fit(stage, training, &parameters, &depends, Task::Whole(&mut task), &mut |_, _| Ok(()))
 }
 
 /// (B, B): 1 where two captions are the same.

@@ -4,6 +4,7 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 use sd_core::models::clip::TextModel;
 use sd_core::models::unet::UNet2DConditionModel;
+use sd_core::models::vae::AutoencoderKL;
 use sd_core::nn::{Parameters, Scope};
 use sd_core::pipeline::{Request, StableDiffusion, Unwatched};
 use sd_core::rng::Rng;
@@ -16,7 +17,7 @@ use worlds::scenes::{Picture, contact_sheet};
 
 use super::latents::Latents;
 use super::vae::Vae;
-use crate::workshop::{State, Workshop};
+use crate::workshop::{State, Task, Workshop};
 use crate::{data, losses, networks};
 
 /// Name of the stage.
@@ -57,12 +58,16 @@ pub fn train(workshop: &Workshop<'_>, pair: &State, vae: &Vae, text: &TextModel)
         "pictures": recipe.unet.pictures, "caption_dropout": recipe.unet.caption_dropout, "frozen": frozen,
         "scaling_factor": vae.model.config().scaling_factor,
     });
+    let key = lab::digest::of_bytes(format!("{} {depends}", workshop.world()).as_bytes());
+    if recipe.unet.weight_cap != 1.0 {
+        depends["weight_cap"] = recipe.unet.weight_cap.into();
+    }
+    if recipe.unet.parts != 1 {
+        depends["parts"] = recipe.unet.parts.into();
+    }
     if let Some(state) = &warm {
         depends["starts from"] = crate::digest::of_states([state])?.into();
     }
-    let key = lab::digest::of_bytes(format!("{} {depends}", workshop.world()).as_bytes());
-    // Made when the first step asks for it: a training that is done needs none.
-    let mut made = None;
     let mut parameters = Parameters::default();
     let mut scope = Scope::root(&mut parameters, seed, DType::F32, device);
     let unet = UNet2DConditionModel::new(&mut scope, &networks::denoiser(recipe))?;
@@ -70,18 +75,9 @@ pub fn train(workshop: &Workshop<'_>, pair: &State, vae: &Vae, text: &TextModel)
         parameters.load(&state)?;
     }
     let schedule = Schedule::new(&ScheduleSettings::stable_diffusion(), Precision::Single)?;
-    let mut task = |step| {
-        let set = match &mut made {
-            Some(set) => set,
-            none => none.insert(
-                Latents::make(workshop, &vae.model, text, &key[..16]).map_err(|error| wrapped(&error))?,
-            ),
-        };
-        let batch = Batch::draw(workshop, set, step)?;
-        let noisy = schedule.add_noise(&batch.latents, &batch.noise, &batch.timesteps)?;
-        let timesteps: Vec<f64> = batch.timesteps.iter().map(|&t| t as f64).collect();
-        losses::mse(&unet.forward(&noisy, &timesteps, &batch.text, &mut NoTap)?, &batch.noise)
-    };
+    let weights = losses::timestep_weights(schedule.alphas_cumprod(), recipe.unet.weight_cap);
+    let key = key[..16].to_owned();
+    let mut task = Denoising { workshop, vae: &vae.model, text, key, unet: &unet, schedule, weights, set: None };
     let mut after = |step: u64, ema: Option<&Ema>| match (ema, recipe.unet.samples_every) {
         (Some(ema), every) if every > 0 && step.is_multiple_of(every) => {
             samples(workshop, &ema.state()?, vae, text, step)
@@ -89,14 +85,51 @@ pub fn train(workshop: &Workshop<'_>, pair: &State, vae: &Vae, text: &TextModel)
         }
         _ => Ok(()),
     };
-    workshop.fit(STAGE, training, &parameters, &depends, &mut task, &mut after)
+    workshop.fit(STAGE, training, &parameters, &depends, Task::Parts(&mut task), &mut after)
+}
+
+/// The denoiser's loss: `mean w(t)·(ε − ε_θ(x_t, t, c))²`.
+struct Denoising<'a, 'w> {
+    workshop: &'a Workshop<'w>,
+    vae: &'a AutoencoderKL,
+    text: &'a TextModel,
+    /// Names the file of the latents.
+    key: String,
+    unet: &'a UNet2DConditionModel,
+    schedule: Schedule,
+    /// By timestep.
+    weights: Vec<f64>,
+    /// Made before the first step: a training that is done needs none.
+    set: Option<Latents>,
+}
+
+impl sd_core::train::Task for Denoising<'_, '_> {
+    fn prepare(&mut self) -> candle_core::Result<()> {
+        let made = Latents::make(self.workshop, self.vae, self.text, &self.key);
+        self.set = Some(made.map_err(|error| wrapped(&error))?);
+        Ok(())
+    }
+
+    fn parts(&self) -> usize {
+        self.workshop.recipe.unet.parts
+    }
+
+    fn loss(&self, step: u64, part: usize) -> candle_core::Result<Tensor> {
+        let Some(set) = &self.set else { candle_core::bail!("the latents were not made") };
+        let batch = Batch::draw(self.workshop, set, step, part)?;
+        let noisy = self.schedule.add_noise(&batch.latents, &batch.noise, &batch.timesteps)?;
+        let timesteps: Vec<f64> = batch.timesteps.iter().map(|&t| t as f64).collect();
+        let predicted = self.unet.forward(&noisy, &timesteps, &batch.text, &mut NoTap)?;
+        let weights: Vec<f64> = batch.timesteps.iter().map(|&t| self.weights[t]).collect();
+        losses::weighted_mse(&predicted, &batch.noise, &weights)
+    }
 }
 
 fn wrapped(error: &anyhow::Error) -> candle_core::Error {
     candle_core::Error::msg(format!("{error:#}"))
 }
 
-/// What one step sees: a function of the seed and the step.
+/// What a part of a step sees: a function of the seed, the step and the part.
 struct Batch {
     latents: Tensor,
     noise: Tensor,
@@ -105,19 +138,24 @@ struct Batch {
 }
 
 impl Batch {
-    fn draw(workshop: &Workshop<'_>, set: &Latents, step: u64) -> candle_core::Result<Self> {
+    fn draw(workshop: &Workshop<'_>, set: &Latents, step: u64, part: usize) -> candle_core::Result<Self> {
         let (recipe, device) = (&workshop.recipe, &workshop.device);
-        let count = recipe.unet.training.batch;
-        let rows = rows(recipe.seed, step, count, set.len());
+        let whole = recipe.unet.training.batch;
+        let count = whole / recipe.unet.parts;
+        let mine = part * count..(part + 1) * count;
+        let rows = rows(recipe.seed, step, whole, set.len());
         let mut rng = Rng::new(recipe.seed, "unet/steps", step);
-        let timesteps = (0..count).map(|_| rng.below(1000) as usize).collect();
-        let dropped: Vec<bool> = (0..count).map(|_| rng.uniform() < recipe.unet.caption_dropout).collect();
+        let timesteps: Vec<usize> = (0..whole).map(|_| rng.below(1000) as usize).collect();
+        let dropped: Vec<bool> = (0..whole).map(|_| rng.uniform() < recipe.unet.caption_dropout).collect();
         let side = networks::denoiser(recipe).sample_size.unwrap_or(16);
         let shape = [count, networks::LATENT_CHANNELS, side, side];
-        let first = step * count as u64;
+        let first = step * whole as u64 + mine.start as u64;
         let noise = data::noise(recipe.seed, "unet/noise", first, &shape, device)?;
         let sampled = data::noise(recipe.seed, "unet/latents", first, &shape, device)?;
-        Ok(Self { latents: set.sample(&rows, &sampled)?, noise, timesteps, text: set.text(&rows, &dropped)? })
+        let rows = &rows[mine.clone()];
+        let latents = set.sample(rows, &sampled)?;
+        let text = set.text(rows, &dropped[mine.clone()])?;
+        Ok(Self { latents, noise, timesteps: timesteps[mine].to_vec(), text })
     }
 }
 

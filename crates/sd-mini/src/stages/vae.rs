@@ -9,7 +9,7 @@ use sd_core::weights::Rules;
 use serde_json::json;
 use worlds::scenes::{Split, World};
 
-use crate::workshop::{State, Workshop};
+use crate::workshop::{State, Task, Workshop};
 use crate::{data, losses, networks};
 
 /// Name of the stage.
@@ -83,7 +83,7 @@ pub fn train(workshop: &Workshop<'_>) -> Result<Vae> {
         "seed": recipe.seed, "side": recipe.side, "channels": recipe.vae.channels, "layers": recipe.vae.layers,
         "mse": recipe.vae.mse, "kl": recipe.vae.kl,
     });
-    let state = workshop.fit(STAGE, training, &parameters, &depends, &mut task, &mut |_, _| Ok(()))?;
+    let state = workshop.fit(STAGE, training, &parameters, &depends, Task::Whole(&mut task), &mut |_, _| Ok(()))?;
     measure(workshop, state)
 }
 

@@ -58,6 +58,12 @@ impl Clip {
         &self.config
     }
 
+    /// The text encoder.
+    #[must_use]
+    pub fn text(&self) -> &TextModel {
+        &self.text
+    }
+
     /// The vectors (B, P) of texts, `ids` (B, T), as long as they come.
     ///
     /// # Errors

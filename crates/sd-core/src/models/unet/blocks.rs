@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor, bail};
 
 use super::Config;
 use super::config::Level;
+use super::rows::{Rows, Skip};
 use super::transformer::{Transformer2DModel, TransformerShape};
 use crate::models::resnet::{ResnetBlock2D, ResnetShape};
 use crate::nn::checkpoint::checkpoint;
@@ -42,10 +43,10 @@ impl Pair {
         Ok(Self { resnet, attention })
     }
 
-    fn forward(&self, x: &Tensor, condition: Condition<'_>, tap: &mut dyn Tap) -> Result<Tensor> {
-        let x = run_resnet(&self.resnet, x, condition, tap)?;
+    fn forward(&self, x: &Tensor, rows: &mut Rows<'_>, tap: &mut dyn Tap) -> Result<Tensor> {
+        let x = run_resnet(&self.resnet, x, rows, tap)?;
         match &self.attention {
-            Some(attention) => run_transformer(attention, &x, condition, tap),
+            Some(attention) => run_transformer(attention, &x, rows, tap),
             None => Ok(x),
         }
     }
@@ -59,27 +60,37 @@ fn unwatched(condition: Condition<'_>, sites: &[Site], tap: &dyn Tap) -> bool {
 fn run_resnet(
     resnet: &ResnetBlock2D,
     x: &Tensor,
-    condition: Condition<'_>,
+    rows: &mut Rows<'_>,
     tap: &mut dyn Tap,
 ) -> Result<Tensor> {
-    if !unwatched(condition, &resnet.sites(), tap) {
-        return resnet.forward(x, Some(condition.time), tap);
-    }
-    let resnet = resnet.clone();
-    checkpoint(x, condition.time, move |inputs| resnet.forward(&inputs[0], Some(&inputs[1]), &mut NoTap))
+    let condition = rows.condition();
+    let y = if unwatched(condition, &resnet.sites(), tap) {
+        let resnet = resnet.clone();
+        checkpoint(x, condition.time, move |inputs| {
+            resnet.forward(&inputs[0], Some(&inputs[1]), &mut NoTap)
+        })?
+    } else {
+        resnet.forward(x, Some(condition.time), tap)?
+    };
+    rows.behind(resnet.path(), y)
 }
 
 fn run_transformer(
     transformer: &Transformer2DModel,
     x: &Tensor,
-    condition: Condition<'_>,
+    rows: &mut Rows<'_>,
     tap: &mut dyn Tap,
 ) -> Result<Tensor> {
-    if !unwatched(condition, &transformer.sites(), tap) {
-        return transformer.forward(x, condition.context, tap);
-    }
-    let transformer = transformer.clone();
-    checkpoint(x, condition.context, move |inputs| transformer.forward(&inputs[0], &inputs[1], &mut NoTap))
+    let condition = rows.condition();
+    let y = if unwatched(condition, &transformer.sites(), tap) {
+        let transformer = transformer.clone();
+        checkpoint(x, condition.context, move |inputs| {
+            transformer.forward(&inputs[0], &inputs[1], &mut NoTap)
+        })?
+    } else {
+        transformer.forward(x, condition.context, tap)?
+    };
+    rows.behind(transformer.path(), y)
 }
 
 /// What a block is made from.
@@ -139,18 +150,18 @@ impl DownBlock {
     pub(super) fn forward(
         &self,
         x: &Tensor,
-        condition: Condition<'_>,
-        skips: &mut Vec<Tensor>,
+        rows: &mut Rows<'_>,
+        skips: &mut Vec<Skip>,
         tap: &mut dyn Tap,
     ) -> Result<Tensor> {
         let mut x = x.clone();
         for pair in &self.pairs {
-            x = pair.forward(&x, condition, tap)?;
-            skips.push(x.clone());
+            x = pair.forward(&x, rows, tap)?;
+            skips.push(rows.keep(x.clone())?);
         }
         if let Some((conv, site)) = &self.downsample {
-            x = site.offer(conv.forward(&self.pad(&x)?)?, tap)?;
-            skips.push(x.clone());
+            x = rows.behind(site.path(), site.offer(conv.forward(&self.pad(&x)?)?, tap)?)?;
+            skips.push(rows.keep(x.clone())?);
         }
         self.output.offer(x, tap)
     }
@@ -181,10 +192,10 @@ impl MidBlock {
         })
     }
 
-    pub(super) fn forward(&self, x: &Tensor, condition: Condition<'_>, tap: &mut dyn Tap) -> Result<Tensor> {
-        let x = run_resnet(&self.first, x, condition, tap)?;
-        let x = run_transformer(&self.attention, &x, condition, tap)?;
-        self.output.offer(run_resnet(&self.last, &x, condition, tap)?, tap)
+    pub(super) fn forward(&self, x: &Tensor, rows: &mut Rows<'_>, tap: &mut dyn Tap) -> Result<Tensor> {
+        let x = run_resnet(&self.first, x, rows, tap)?;
+        let x = run_transformer(&self.attention, &x, rows, tap)?;
+        self.output.offer(run_resnet(&self.last, &x, rows, tap)?, tap)
     }
 }
 
@@ -212,17 +223,18 @@ impl UpBlock {
     pub(super) fn forward(
         &self,
         x: Tensor,
-        condition: Condition<'_>,
-        skips: &mut Vec<Tensor>,
+        rows: &mut Rows<'_>,
+        skips: &mut Vec<Skip>,
         tap: &mut dyn Tap,
     ) -> Result<Tensor> {
         let mut x = x;
         for pair in &self.pairs {
             let Some(skip) = skips.pop() else { bail!("unet: the way up has more blocks than the way down") };
-            x = pair.forward(&Tensor::cat(&[&x, &skip], 1)?, condition, tap)?;
+            x = pair.forward(&Tensor::cat(&[&x, &rows.join(skip)?], 1)?, rows, tap)?;
         }
         if let Some((conv, site)) = &self.upsample {
-            x = site.offer(conv.forward(&enlarge(&x, skips.last())?)?, tap)?;
+            let y = conv.forward(&enlarge(&x, skips.last().map(|skip| &skip.value))?)?;
+            x = rows.behind(site.path(), site.offer(y, tap)?)?;
         }
         self.output.offer(x, tap)
     }

@@ -11,14 +11,17 @@
 
 mod blocks;
 mod config;
+mod rows;
 #[cfg(test)]
 mod tests;
 mod transformer;
 
 use candle_core::{Result, Tensor, bail};
 
-use self::blocks::{Condition, DownBlock, MidBlock, Plan, UpBlock};
+use self::blocks::{DownBlock, MidBlock, Plan, UpBlock};
 pub use self::config::{CLASS, Config, Level};
+use self::rows::Rows;
+pub use self::rows::{Going, RowPlan};
 use crate::nn::{Conv2d, GroupNorm, Linear, Scope};
 use crate::ops::activation::{Activation, silu};
 use crate::taps::{Kind, Site, Tap};
@@ -105,14 +108,42 @@ impl UNet2DConditionModel {
         context: &Tensor,
         tap: &mut dyn Tap,
     ) -> Result<Tensor> {
+        self.pass(sample, timesteps, context, None, tap)
+    }
+
+    /// As [`Self::forward`], with rows that leave the pass and come back as `plan` says. The tap sees the rows that are under way.
+    ///
+    /// # Errors
+    /// As [`Self::forward`]; and where the plan lets a row go on that is not under way, or ends without all rows.
+    pub fn forward_rows(
+        &self,
+        sample: &Tensor,
+        timesteps: &[f64],
+        context: &Tensor,
+        plan: &RowPlan,
+        tap: &mut dyn Tap,
+    ) -> Result<Tensor> {
+        self.pass(sample, timesteps, context, Some(plan), tap)
+    }
+
+    fn pass(
+        &self,
+        sample: &Tensor,
+        timesteps: &[f64],
+        context: &Tensor,
+        plan: Option<&RowPlan>,
+        tap: &mut dyn Tap,
+    ) -> Result<Tensor> {
         self.check(sample, timesteps, context)?;
         let time = silu(&self.time.forward(timesteps, sample, tap)?)?;
-        let condition = Condition { time: &time, context, checkpointing: self.checkpointing };
-        let x = self.enter.offer(self.conv_in.forward(sample)?, tap)?;
-        let mut skips = vec![x.clone()];
-        let x = self.down.iter().try_fold(x, |x, block| block.forward(&x, condition, &mut skips, tap))?;
-        let x = self.mid.forward(&x, condition, tap)?;
-        let x = self.up.iter().try_fold(x, |x, block| block.forward(x, condition, &mut skips, tap))?;
+        let mut rows = Rows::new(plan, [&time, context], self.checkpointing)?;
+        let x = self.enter.offer(self.conv_in.forward(&rows.enter(sample)?)?, tap)?;
+        let x = rows.behind(self.enter.path(), x)?;
+        let mut skips = vec![rows.keep(x.clone())?];
+        let x = self.down.iter().try_fold(x, |x, block| block.forward(&x, &mut rows, &mut skips, tap))?;
+        let x = self.mid.forward(&x, &mut rows, tap)?;
+        let x = self.up.iter().try_fold(x, |x, block| block.forward(x, &mut rows, &mut skips, tap))?;
+        rows.finish()?;
         self.output.offer(self.conv_out.forward(&self.conv_norm_out.forward_silu(&x)?)?, tap)
     }
 

@@ -191,6 +191,11 @@ impl Transformer2DModel {
         sites
     }
 
+    /// The module's path.
+    pub(super) fn path(&self) -> &str {
+        self.stream.path()
+    }
+
     pub(super) fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut dyn Tap) -> Result<Tensor> {
         let (_, _, height, width) = x.dims4()?;
         let mut rows = self.enter(&self.norm.forward(x)?, tap)?;

@@ -1,0 +1,138 @@
+//! Who says how well a picture fits a caption. It is never the generator's own text tower (trap T9).
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{D, DType, Device, Tensor};
+use sd_core::models::clip::tokenizer::Prompt;
+use sd_core::models::clip::{Clip, ClipConfig, Preprocessor, TextModel, Tokenizer};
+use sd_core::taps::NoTap;
+use sd_core::weights::{Rules, Weights, load};
+use sd_mini::Judges;
+use sd_mini::classifier::Attribute;
+
+/// CLIP-Score: the cosine of a picture's vector and a caption's, without scale, offset or prefix.
+pub trait Judge {
+    /// What judges, for the report.
+    fn name(&self) -> String;
+
+    /// A cosine for each of the pictures (B, H, W, 3), `u8` on the CPU.
+    ///
+    /// # Errors
+    /// Where a computation fails.
+    fn cosines(&self, pixels: &Tensor, caption: &str) -> Result<Vec<f64>>;
+}
+
+/// sd-mini's second pair of text encoder and image tower, trained apart from the generator.
+pub struct MiniJudge<'a>(pub &'a Judges);
+
+impl Judge for MiniJudge<'_> {
+    fn name(&self) -> String {
+        "sd-mini's second pair of text encoder and image tower, of another seed".to_owned()
+    }
+
+    fn cosines(&self, pixels: &Tensor, caption: &str) -> Result<Vec<f64>> {
+        self.0.cosines(&units(pixels, self.0.side)?, caption)
+    }
+}
+
+/// Pictures (B, H, W, 3) of bytes as (B, 3, H, W) in −1 ..= 1, which is what sd-mini's judges see.
+///
+/// # Errors
+/// Where they have another side than the judges know.
+pub fn units(pixels: &Tensor, side: usize) -> Result<Tensor> {
+    let (_, height, width, _) = pixels.dims4()?;
+    ensure!(
+        height == side && width == side,
+        "pictures of {width}x{height} for judges of {side}x{side}\n  help: make pictures of the judges' size"
+    );
+    let planes = pixels.permute((0, 3, 1, 2))?.contiguous()?.to_dtype(DType::F32)?;
+    Ok(((planes * (2.0 / 255.0))? - 1.0)?)
+}
+
+/// What the classifier says of an attribute, for each picture: the probability of the class that the caption names, and whether that class
+/// is the likeliest.
+///
+/// # Errors
+/// Where shapes do not fit.
+pub fn classified(judges: &Judges, pixels: &Tensor, attribute: Attribute, class: usize) -> Result<Vec<(f64, bool)>> {
+    let logits = judges.classifier.logits(&units(pixels, judges.side)?)?;
+    let place = Attribute::ALL.iter().position(|&one| one == attribute).context("an attribute without logits")?;
+    let logits = logits[place].detach().to_dtype(DType::F64)?.to_vec2::<f64>()?;
+    let one = |row: &Vec<f64>| {
+        let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = row.iter().map(|logit| (logit - most).exp()).sum();
+        ((row[class] - most).exp() / sum, row[class] >= most)
+    };
+    Ok(logits.iter().map(one).collect())
+}
+
+/// A `CLIPModel` from a folder in transformers' layout: `config.json`, weights, tokenizer, `preprocessor_config.json`.
+pub struct ClipJudge {
+    name: String,
+    clip: Clip,
+    tokenizer: Tokenizer,
+    preprocessor: Preprocessor,
+    device: Device,
+}
+
+impl ClipJudge {
+    /// Opens the folder.
+    ///
+    /// # Errors
+    /// Where a file is absent or broken, or the tensors do not fit the configuration.
+    pub fn open(folder: &Path, device: &Device) -> Result<Self> {
+        let read = |name: &str| {
+            let path = folder.join(name);
+            std::fs::read_to_string(&path).with_context(|| {
+                format!(
+                    "{}: a judge is a folder with config.json, weights, tokenizer and preprocessor_config.json, such as \
+                     openai/clip-vit-base-patch32\n  help: `cargo xtask datasets fetch` gets what the manifests name; or give --judge another folder",
+                    path.display()
+                )
+            })
+        };
+        let config = ClipConfig::from_json(&read("config.json")?)?;
+        let preprocessor = Preprocessor::from_json(&read("preprocessor_config.json")?)?;
+        let weights = Weights::open(folder)?;
+        let clip = load(&weights, DType::F32, device, &Rules::clip_text(), |scope| Clip::new(scope, &config))?;
+        let tokenizer = Tokenizer::open(folder)?;
+        Ok(Self { name: folder.display().to_string(), clip, tokenizer, preprocessor, device: device.clone() })
+    }
+
+    /// Whether the generator's text encoder is this judge's own: then it would judge itself.
+    ///
+    /// # Errors
+    /// Where a computation fails.
+    pub fn is_generator(&self, text: &TextModel, caption: &Prompt) -> Result<bool> {
+        if text.config().vocab_size != self.clip.config().text.vocab_size
+            || text.config().hidden_size != self.clip.config().text.hidden_size
+        {
+            return Ok(false);
+        }
+        let ids = Prompt::stack(std::slice::from_ref(caption), &self.device)?;
+        let [own, theirs] = [self.clip.text(), text].map(|text| text.forward(&ids, &mut NoTap));
+        let off = (own?.pooled - theirs?.pooled.to_dtype(DType::F32)?)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        Ok(off < 1e-4)
+    }
+}
+
+impl Judge for ClipJudge {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn cosines(&self, pixels: &Tensor, caption: &str) -> Result<Vec<f64>> {
+        let prompt = self.tokenizer.encode(caption)?;
+        let ids = Prompt::stack(&[prompt], &self.device)?;
+        let (count, height, width, _) = pixels.dims4()?;
+        let bytes = pixels.flatten_all()?.to_vec1::<u8>()?;
+        let mut cosines = Vec::with_capacity(count);
+        for picture in bytes.chunks(height * width * 3) {
+            let picture = self.preprocessor.apply(picture, height, width, &self.device)?.unsqueeze(0)?;
+            let compared = self.clip.forward(&ids, &picture, &mut NoTap)?;
+            cosines.extend(compared.cosines.squeeze(D::Minus1)?.to_dtype(DType::F64)?.to_vec1::<f64>()?);
+        }
+        Ok(cosines)
+    }
+}
