@@ -82,7 +82,8 @@ impl FromStr for Sigma {
 
     fn from_str(text: &str) -> Result<Self> {
         let parsed = text.split_once(':').and_then(|(unit, number)| {
-            let number: f64 = number.trim().parse().ok().filter(|number: &f64| *number >= 0.0 && number.is_finite())?;
+            let number: f64 =
+                number.trim().parse().ok().filter(|number: &f64| *number >= 0.0 && number.is_finite())?;
             match unit.trim() {
                 "abs" => Some(Self::Absolute(number)),
                 "std" => Some(Self::Deviations(number)),
@@ -213,7 +214,8 @@ impl Corruption {
             }
             Mode::EncoderOut | Mode::AllOut => {
                 let [clean, same] = hidden(text, &embedded, &ids, &mut NoTap)?;
-                let rows = if self.mode == Mode::AllOut { 0..read.prompt.ids.len() } else { read.subject.clone() };
+                let rows =
+                    if self.mode == Mode::AllOut { 0..read.prompt.ids.len() } else { read.subject.clone() };
                 let noise = self.noise(&Tensor::stack(&[&clean, &same], 0)?, rows)?;
                 let applied = self.applied(&noise, &clean, read)?;
                 let corrupted = (same + noise.get(1)?)?;

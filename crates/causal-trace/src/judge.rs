@@ -55,9 +55,15 @@ pub fn units(pixels: &Tensor, side: usize) -> Result<Tensor> {
 ///
 /// # Errors
 /// Where shapes do not fit.
-pub fn classified(judges: &Judges, pixels: &Tensor, attribute: Attribute, class: usize) -> Result<Vec<(f64, bool)>> {
+pub fn classified(
+    judges: &Judges,
+    pixels: &Tensor,
+    attribute: Attribute,
+    class: usize,
+) -> Result<Vec<(f64, bool)>> {
     let logits = judges.classifier.logits(&units(pixels, judges.side)?)?;
-    let place = Attribute::ALL.iter().position(|&one| one == attribute).context("an attribute without logits")?;
+    let place =
+        Attribute::ALL.iter().position(|&one| one == attribute).context("an attribute without logits")?;
     let logits = logits[place].detach().to_dtype(DType::F64)?.to_vec2::<f64>()?;
     let one = |row: &Vec<f64>| {
         let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -95,7 +101,8 @@ impl ClipJudge {
         let config = ClipConfig::from_json(&read("config.json")?)?;
         let preprocessor = Preprocessor::from_json(&read("preprocessor_config.json")?)?;
         let weights = Weights::open(folder)?;
-        let clip = load(&weights, DType::F32, device, &Rules::clip_text(), |scope| Clip::new(scope, &config))?;
+        let clip =
+            load(&weights, DType::F32, device, &Rules::clip_text(), |scope| Clip::new(scope, &config))?;
         let tokenizer = Tokenizer::open(folder)?;
         Ok(Self { name: folder.display().to_string(), clip, tokenizer, preprocessor, device: device.clone() })
     }
@@ -112,7 +119,8 @@ impl ClipJudge {
         }
         let ids = Prompt::stack(std::slice::from_ref(caption), &self.device)?;
         let [own, theirs] = [self.clip.text(), text].map(|text| text.forward(&ids, &mut NoTap));
-        let off = (own?.pooled - theirs?.pooled.to_dtype(DType::F32)?)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        let off =
+            (own?.pooled - theirs?.pooled.to_dtype(DType::F32)?)?.abs()?.max_all()?.to_scalar::<f32>()?;
         Ok(off < 1e-4)
     }
 }

@@ -21,10 +21,16 @@
 pub mod caption;
 pub mod components;
 pub mod corruption;
+pub mod cost;
+pub mod experiment;
 pub mod judge;
 pub mod lockstep;
 pub mod looped;
 mod network;
+mod paper;
+pub mod probes;
+mod run;
+mod show;
 pub mod text;
 pub mod trace;
 
@@ -32,4 +38,5 @@ pub use caption::Caption;
 pub use components::{Component, Part, Reading, TextPart, TextState};
 pub use corruption::{Corruption, Mode, Sigma};
 pub use lockstep::{Half, Settings};
+pub use paper::CAUSAL_TRACE;
 pub use trace::{Control, Spec, Targets, Trace, What, trace};

@@ -24,7 +24,18 @@ use crate::network::Network;
 
 /// Which half of classifier-free guidance is restored.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Half {
@@ -227,14 +238,24 @@ impl<'a> Lockstep<'a> {
             );
         }
         for (index, run) in runs.iter().enumerate() {
-            ensure!(run.text < self.texts.len(), "run {index} names text {} of {}", run.text, self.texts.len());
+            ensure!(
+                run.text < self.texts.len(),
+                "run {index} names text {} of {}",
+                run.text,
+                self.texts.len()
+            );
             let Some(patch) = &run.patch else { continue };
             match patch.donor {
                 Donor::OwnLatent(donor) | Donor::Run(donor) if donor >= runs.len() => {
-                    bail!("run {index} takes values of run {donor} of {}; runs are counted from 0", runs.len())
+                    bail!(
+                        "run {index} takes values of run {donor} of {}; runs are counted from 0",
+                        runs.len()
+                    )
                 }
                 Donor::Run(donor) if runs[donor].patch.is_some() => {
-                    bail!("run {index} takes values of run {donor}, which is restored itself; name one that is not")
+                    bail!(
+                        "run {index} takes values of run {donor}, which is restored itself; name one that is not"
+                    )
                 }
                 _ => {}
             }
@@ -305,7 +326,8 @@ impl<'a> Lockstep<'a> {
         for step in 0..steps {
             let restored = self.settings.restored_steps.as_ref().is_none_or(|range| range.contains(&step));
             let scheduled = self.settings.scheduled;
-            let pass = layout.pass(restored, scheduled, scheduled && step == 0, step as u64 ^ self.settings.seed)?;
+            let pass =
+                layout.pass(restored, scheduled, scheduled && step == 0, step as u64 ^ self.settings.seed)?;
             row_passes += pass.row_passes;
             let input = layout.input(&self.sampler.scale_model_input(&latents, step)?)?;
             let timestep = self.sampler.timesteps()[step];
@@ -318,7 +340,10 @@ impl<'a> Lockstep<'a> {
             told((step + 1) as f64 / steps as f64);
         }
         let sum = latents.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
-        ensure!(sum.is_finite(), "a run came to infinite numbers or none: do the weights belong to this model?");
+        ensure!(
+            sum.is_finite(),
+            "a run came to infinite numbers or none: do the weights belong to this model?"
+        );
         Ok((latents, row_passes))
     }
 
@@ -327,10 +352,8 @@ impl<'a> Lockstep<'a> {
         let text = |run: usize| -> Result<&Tensor> {
             self.texts.get(runs[run].text).context("a run names a text that is not there")
         };
-        let texts: Vec<&Tensor> = layout
-            .rows()
-            .map(|row| row.told_by.map_or(Ok(&self.uncond), text))
-            .collect::<Result<_>>()?;
+        let texts: Vec<&Tensor> =
+            layout.rows().map(|row| row.told_by.map_or(Ok(&self.uncond), text)).collect::<Result<_>>()?;
         Ok(Tensor::stack(&texts, 0)?)
     }
 

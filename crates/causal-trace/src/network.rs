@@ -127,7 +127,10 @@ mod tests {
         let network = network();
         let modules = network.modules();
         assert_eq!(modules.len(), 1 + 22 + 16 + 3 + 3);
-        assert_eq!(modules[..4], ["conv_in", "down_blocks.0.resnets.0", "down_blocks.0.attentions.0", "down_blocks.0.resnets.1"]);
+        assert_eq!(
+            modules[..4],
+            ["conv_in", "down_blocks.0.resnets.0", "down_blocks.0.attentions.0", "down_blocks.0.resnets.1"]
+        );
         assert_eq!(modules[modules.len() - 1], "up_blocks.3.attentions.2");
     }
 

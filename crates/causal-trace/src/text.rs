@@ -32,10 +32,18 @@ fn pass(text: &TextModel, encoded: &Encoded, states: &[TextState]) -> Result<Vec
     let (embedded, ids) = (encoded.embedded.index_select(&rows, 0)?, encoded.ids.index_select(&rows, 0)?);
     let mut tap = CopyTokens::default();
     for (index, state) in states.iter().enumerate() {
-        tap.copies.entry(state.site()).or_default().push(Token { from: 0, to: 2 + index, token: state.token });
+        tap.copies.entry(state.site()).or_default().push(Token {
+            from: 0,
+            to: 2 + index,
+            token: state.token,
+        });
     }
     let hidden = text.forward_embedded(&embedded, &ids, &mut tap)?.last_hidden_state;
-    anyhow::ensure!(tap.seen == tap.copies.len(), "the text encoder has no such layer: {:?}", tap.copies.keys());
+    anyhow::ensure!(
+        tap.seen == tap.copies.len(),
+        "the text encoder has no such layer: {:?}",
+        tap.copies.keys()
+    );
     Ok((0..states.len()).map(|index| hidden.get(2 + index)).collect::<TensorResult<_>>()?)
 }
 

@@ -14,7 +14,17 @@ use crate::text;
 
 /// Where the values that are restored come from: the paper's own way, and controls (specification, section 7).
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Control {
@@ -128,7 +138,9 @@ impl fmt::Display for What {
             Self::Foreign => write!(f, "foreign"),
             Self::Component(component, Control::Clean) => write!(f, "{component}"),
             Self::Component(component, control) => write!(f, "{component} ({})", control.name()),
-            Self::Text(state) => write!(f, "{} layer {} token {}", state.part.name(), state.layer, state.token),
+            Self::Text(state) => {
+                write!(f, "{} layer {} token {}", state.part.name(), state.layer, state.token)
+            }
         }
     }
 }
@@ -266,9 +278,14 @@ fn plan(
             let tokens = if tokens.is_empty() { read.carriers() } else { tokens.clone() };
             let window = read.prompt.ids.len();
             if let Some(token) = tokens.iter().find(|&&token| token >= window) {
-                bail!("token {token} of a window of {window}; positions are counted from 0, begin-of-text being 0");
+                bail!(
+                    "token {token} of a window of {window}; positions are counted from 0, begin-of-text being 0"
+                );
             }
-            ensure!(!parts.is_empty(), "no part of the text encoder is to be restored; expected self_attn, mlp or block");
+            ensure!(
+                !parts.is_empty(),
+                "no part of the text encoder is to be restored; expected self_attn, mlp or block"
+            );
             let states = text_states(model.text_encoder.config(), parts, &tokens);
             for (state, text) in states.iter().zip(text::restored(&model.text_encoder, encoded, &states)?) {
                 texts.push(text);

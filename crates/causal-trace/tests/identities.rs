@@ -9,8 +9,8 @@ use causal_trace::components::{before_text, components};
 use causal_trace::lockstep::{Change, Donor, Lockstep, Patch, Run};
 use causal_trace::trace::{CLEAN, CORRUPTED};
 use causal_trace::{
-    Caption, Control, Corruption, Half, Mode, Reading, Settings, Sigma, Spec, Targets, TextPart, Trace, looped,
-    trace,
+    Caption, Control, Corruption, Half, Mode, Reading, Settings, Sigma, Spec, Targets, TextPart, Trace,
+    looped, trace,
 };
 use sd_core::pipeline::StableDiffusion;
 use sd_core::sampling::SamplerKind;
@@ -75,7 +75,8 @@ fn there_are_seventy_components_in_the_order_of_a_pass() {
     assert_eq!(all[69].to_string(), "up_blocks.3.attentions.2.transformer_blocks.0.ff");
     for reading in [Reading::Branch, Reading::Stream] {
         let other = components(model().unet.config(), reading).unwrap();
-        let parts = |all: &[causal_trace::Component]| all.iter().map(|one| (one.part, one.group)).collect::<Vec<_>>();
+        let parts =
+            |all: &[causal_trace::Component]| all.iter().map(|one| (one.part, one.group)).collect::<Vec<_>>();
         assert_eq!(parts(&other), parts(&all), "{reading:?} names the same components");
     }
 }
@@ -129,7 +130,8 @@ fn i4_on_its_own_latents_what_comes_before_the_text_has_no_effect() {
     assert!(same(&trace, CORRUPTED, 2) && same(&trace, CORRUPTED, 3));
     assert!(!same(&trace, CORRUPTED, 4), "a cross-attention has one");
     let enter = [Site::new("conv_in", Kind::Stream)];
-    let latents = advance(&spec, &[plain(CLEAN), plain(CORRUPTED), restored(&enter, Donor::OwnLatent(CLEAN))]);
+    let latents =
+        advance(&spec, &[plain(CLEAN), plain(CORRUPTED), restored(&enter, Donor::OwnLatent(CLEAN))]);
     assert_eq!(bits(&latents.get(2).unwrap()), bits(&latents.get(CORRUPTED).unwrap()));
 }
 
@@ -145,7 +147,7 @@ fn i5_all_components_restored_give_the_clean_picture() {
 /// Every component, both ways of running, whatever the sampler, chunks and threads.
 #[test]
 fn i6_lockstep_is_the_loop_bit_for_bit() {
-    for sampler in [SamplerKind::Ddim, SamplerKind::Pndm] {
+    for sampler in [SamplerKind::Ddim, SamplerKind::DpmSolver] {
         let mut spec = spec();
         spec.settings.sampler = Some(sampler);
         let texts = texts(&spec);
@@ -156,7 +158,12 @@ fn i6_lockstep_is_the_loop_bit_for_bit() {
         spec.settings.memory = Some(60_000_000);
         let chunked = trace(model(), &caption(), &spec).unwrap();
         assert!(chunked.chunks > 1 && all.chunks == 1, "{} chunks", chunked.chunks);
-        assert!(all.row_passes < 0.95 * unscheduled.row_passes, "{} {}", all.row_passes, unscheduled.row_passes);
+        assert!(
+            all.row_passes < 0.95 * unscheduled.row_passes,
+            "{} {}",
+            all.row_passes,
+            unscheduled.row_passes
+        );
         for other in [&unscheduled, &chunked] {
             assert_eq!(bits(&all.latents), bits(&other.latents));
         }
@@ -168,7 +175,8 @@ fn i6_lockstep_is_the_loop_bit_for_bit() {
                 continue;
             }
             let alone =
-                looped::one(model(), &spec.settings, [&texts[0], &texts[1]], &[component.site.clone()]).unwrap();
+                looped::one(model(), &spec.settings, [&texts[0], &texts[1]], &[component.site.clone()])
+                    .unwrap();
             for (place, run) in [CLEAN, CORRUPTED, index].into_iter().enumerate() {
                 let own = bits(&all.latents.get(run).unwrap());
                 assert_eq!(own, bits(&alone.get(place).unwrap()), "{name}, row {place}, {sampler:?}");

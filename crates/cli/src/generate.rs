@@ -150,11 +150,11 @@ fn at_most(text: &str, most: usize) -> Result<usize, String> {
     }
 }
 
-fn seed(text: &str) -> Result<u64, String> {
+pub(crate) fn seed(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("expected a whole number from 0 to {}, found `{text}`", u64::MAX))
 }
 
-fn finite(text: &str) -> Result<f64, String> {
+pub(crate) fn finite(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() => Ok(number),
         _ => Err(format!("expected a number such as `7.5`, found `{text}`")),

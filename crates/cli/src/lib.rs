@@ -11,6 +11,7 @@ mod forward;
 mod generate;
 mod gpu;
 mod reproduce;
+mod trace;
 mod train;
 mod worlds;
 
@@ -20,6 +21,7 @@ pub use forward::{Component, Forward, ForwardDtype};
 pub use generate::{Dtype, Generate, Sampler};
 pub use gpu::{Cuda, CudaAction, CudaBuild, Gpu, GpuAction, GpuVerify};
 pub use reproduce::{Device, Executor, Overrides, Progress, Reproduce, Scale, Shard};
+pub use trace::{Corrupt, Half, Trace};
 pub use train::{Stage, Train, Trainable};
 pub use worlds::{Sheet, Split, Worlds, WorldsAction};
 
@@ -89,6 +91,9 @@ pub enum Command {
     /// Make pictures from a prompt with Stable Diffusion.
     #[command(after_help = generate::EXAMPLES)]
     Generate(Generate),
+    /// Find where a model keeps what it knows of a caption's subject, by causal tracing.
+    #[command(after_help = trace::EXAMPLES)]
+    Trace(Trace),
     /// Train a model that ships with the repository, from nothing.
     #[command(after_help = train::EXAMPLES)]
     Train(Train),

@@ -46,6 +46,15 @@ pub enum Content {
     Lines(Vec<Series>),
     /// One row a group: estimate, interval and, beside it, the published value. The horizontal axis carries the values.
     Intervals(Vec<Estimate>),
+    /// Many thin bars in a fixed order, from 0, top first. The horizontal axis carries the values.
+    Bars {
+        /// Names of the kinds that bars are told apart by.
+        kinds: Vec<String>,
+        /// What the control beside each bar is; empty where there is none.
+        control: String,
+        /// The bars.
+        bars: Vec<Bar>,
+    },
     /// A grid of values.
     Heat {
         /// Names of the rows, top first.
@@ -85,6 +94,22 @@ pub struct Estimate {
     pub published: Option<f64>,
 }
 
+/// One bar.
+#[derive(Clone, Debug, Default)]
+pub struct Bar {
+    /// Name of the row.
+    pub label: String,
+    /// Which kind it is of.
+    pub kind: usize,
+    /// Its length; `None` is left blank.
+    pub value: Option<f64>,
+    /// Its interval, where there is one.
+    pub interval: Option<(f64, f64)>,
+    /// The control's value.
+    pub control: Option<f64>,
+}
+
+mod bars;
 mod canvas;
 mod frame;
 mod heat;

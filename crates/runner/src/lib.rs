@@ -43,6 +43,7 @@ fn calm_candle(command: &Command) {
         Command::Forward(typed) => typed.threads,
         // Trainings have threads of their own side by side, and candle's pool serves one at a time.
         Command::Train(_) => Some(1),
+        Command::Trace(typed) => typed.threads,
         Command::Trial(typed) => Some(typed.threads),
         _ => None,
     };
@@ -77,6 +78,7 @@ fn obey(papers: &[Entry], command: Command) -> anyhow::Result<u8> {
         Command::Generate(typed) => commands::generate::run(&typed),
         Command::Forward(typed) => commands::forward::run(&typed),
         Command::Train(typed) => commands::train::run(&typed),
+        Command::Trace(typed) => commands::trace::run(&typed),
         Command::Worlds(typed) => commands::worlds::run(&typed),
         Command::Gpu(typed) => commands::gpu::run(&typed),
         Command::Cuda(_) => {

@@ -13,14 +13,24 @@ pub struct Entry {
 }
 
 /// Every paper of this build.
-pub const PAPERS: &[Entry] = &[Entry {
-    paper: diffgrad::DIFFGRAD,
-    experiments: &[
-        ("quick", include_str!("../../../experiments/diffgrad/quick.yaml")),
-        ("standard", include_str!("../../../experiments/diffgrad/standard.yaml")),
-        ("paper", include_str!("../../../experiments/diffgrad/paper.yaml")),
-    ],
-}];
+pub const PAPERS: &[Entry] = &[
+    Entry {
+        paper: diffgrad::DIFFGRAD,
+        experiments: &[
+            ("quick", include_str!("../../../experiments/diffgrad/quick.yaml")),
+            ("standard", include_str!("../../../experiments/diffgrad/standard.yaml")),
+            ("paper", include_str!("../../../experiments/diffgrad/paper.yaml")),
+        ],
+    },
+    Entry {
+        paper: causal_trace::CAUSAL_TRACE,
+        experiments: &[
+            ("quick", include_str!("../../../experiments/causal-trace/quick.yaml")),
+            ("standard", include_str!("../../../experiments/causal-trace/standard.yaml")),
+            ("paper", include_str!("../../../experiments/causal-trace/paper.yaml")),
+        ],
+    },
+];
 
 /// The papers that `name` means: one, or every one for `all`.
 ///

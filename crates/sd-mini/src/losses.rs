@@ -123,8 +123,7 @@ mod tests {
     fn weights_of_one_leave_the_mean_square_and_others_count_rows() {
         let x = tensor(&[[1.0, 2.0, 3.0], [0.0, 1.0, 0.0], [5.0, 5.0, 4.0]]);
         let y = tensor(&[[0.0, 2.0, 3.0], [0.0, 1.0, 6.0], [5.0, 5.0, 4.0]]);
-        let loss =
-            |weights: &[f64]| weighted_mse(&x, &y, weights).unwrap().to_scalar::<f32>().unwrap();
+        let loss = |weights: &[f64]| weighted_mse(&x, &y, weights).unwrap().to_scalar::<f32>().unwrap();
         let plain = mse(&x, &y).unwrap().to_scalar::<f32>().unwrap();
         assert!((loss(&[1.0; 3]) - plain).abs() < 1e-6);
         assert!((loss(&[3.0, 0.5, 9.0]) - (3.0 / 3.0 + 0.5 * 36.0 / 3.0) / 3.0).abs() < 1e-6);

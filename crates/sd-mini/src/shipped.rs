@@ -90,6 +90,22 @@ impl Shipped {
         Ok(Self { folder: folder.to_owned(), manifest })
     }
 
+    /// As [`Self::open`], of the repository that the current folder lies in.
+    ///
+    /// # Errors
+    /// Where the current folder lies in none, and as [`Self::open`].
+    pub fn find() -> Result<Self> {
+        let here = std::env::current_dir()?;
+        let Some(root) = here.ancestors().find(|folder| folder.join(PLACE).join(MANIFEST).is_file()) else {
+            bail!(
+                "{}: no folder above this one has {PLACE}\n  help: the weights of sd-mini come with the repository: start this command \
+                 inside it, or name a folder",
+                here.display()
+            )
+        };
+        Self::open(&root.join(PLACE))
+    }
+
     /// The pipeline's folder.
     #[must_use]
     pub fn model(&self) -> PathBuf {

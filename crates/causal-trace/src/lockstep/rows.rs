@@ -108,7 +108,9 @@ impl<'a> Layout<'a> {
                 }
                 Donor::OwnLatent(text) => {
                     if !half.has_cond() {
-                        bail!("values of a run's own latents differ in the half with the prompt alone; restore that");
+                        bail!(
+                            "values of a run's own latents differ in the half with the prompt alone; restore that"
+                        );
                     }
                     patched.push(Patched { row: cond + place, donor: rows.len(), sites, change });
                     rows.push(own(place, Some(text)));
@@ -177,7 +179,8 @@ impl<'a> Layout<'a> {
     /// A row that gets a whole residual stream from another needs nothing before but the skip connections that are used behind it.
     fn leave_dead(&self, way: &mut Way, one: &Patched<'_>) {
         let [site] = one.sites else { return };
-        let Some((module, last_skip)) = self.network.resnet(site).filter(|_| one.change == Change::None) else {
+        let Some((module, last_skip)) = self.network.resnet(site).filter(|_| one.change == Change::None)
+        else {
             return;
         };
         let to = module + 1;
@@ -220,7 +223,10 @@ impl<'a> Layout<'a> {
             };
             for site in one.sites {
                 let home = self.network.home(site)?;
-                if one.sites.len() == 1 && is_copied(ways[one.row], home) && self.network.resnet(site).is_some() {
+                if one.sites.len() == 1
+                    && is_copied(ways[one.row], home)
+                    && self.network.resnet(site).is_some()
+                {
                     continue;
                 }
                 let place = |row: usize| under_way[home].iter().position(|&other| other == row);
@@ -237,8 +243,7 @@ impl<'a> Layout<'a> {
 /// For each row the first one with the same text that is not restored.
 fn likes(rows: &[Row], patched: &[Patched<'_>], runs: &[Run]) -> Vec<Option<usize>> {
     let text = |row: &Row| row.told_by.map(|run| runs[run].text);
-    let plain: Vec<bool> =
-        (0..rows.len()).map(|row| patched.iter().all(|one| one.row != row)).collect();
+    let plain: Vec<bool> = (0..rows.len()).map(|row| patched.iter().all(|one| one.row != row)).collect();
     let like = |row: usize| {
         let found = (0..rows.len()).find(|&other| plain[other] && text(&rows[other]) == text(&rows[row]));
         found.filter(|&other| other != row)

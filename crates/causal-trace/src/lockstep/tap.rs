@@ -72,7 +72,8 @@ fn channel_axis(value: &Tensor) -> usize {
 
 fn permuted(value: &Tensor, site: &Site) -> Result<Tensor> {
     let axis = channel_axis(value);
-    let order = Rng::new(0, &format!("causal-trace/permutation/{site}"), 0).permutation(value.dims()[axis] as u32);
+    let order =
+        Rng::new(0, &format!("causal-trace/permutation/{site}"), 0).permutation(value.dims()[axis] as u32);
     value.contiguous()?.index_select(&Tensor::new(order, value.device())?, axis)
 }
 

@@ -1,9 +1,10 @@
 //! From a figure to SVG: panels one by one for the report (they reflow on a narrow page), or all in one file.
 
+use super::bars::Bars;
 use super::canvas::{Canvas, Drawn, FINE, TITLE, wrap};
 use super::heat::Grid;
 use super::style::INK;
-use super::{Content, Figure, Panel, intervals, lines};
+use super::{Content, Figure, Panel, bars, intervals, lines};
 
 /// Why a figure could not be drawn.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +121,7 @@ fn height(panel: &Panel) -> f64 {
         Content::Lines(series) => lines::height(panel, series, PANEL),
         Content::Intervals(estimates) => intervals::height(estimates, PANEL),
         Content::Heat { rows, columns, values } => Grid { rows, columns, values }.height(),
+        Content::Bars { kinds, control, bars } => Bars { kinds, control, bars }.height(PANEL),
     };
     title(panel).len() as f64 * LINE + 6.0 + content + 2.0 * MARGIN
 }
@@ -135,6 +137,9 @@ fn panel(canvas: &Canvas, panel: &Panel) -> Drawn {
         Content::Intervals(estimates) => intervals::draw(canvas, panel, estimates, top, PANEL),
         Content::Heat { rows, columns, values } => {
             super::heat::draw(canvas, panel, &Grid { rows, columns, values }, top, PANEL)
+        }
+        Content::Bars { kinds, control, bars: all } => {
+            bars::draw(canvas, panel, &Bars { kinds, control, bars: all }, top, PANEL)
         }
     }
 }
@@ -163,6 +168,12 @@ fn check(figure: &Figure) -> Result<(), FigureError> {
                     let expected = format!("{} rows of {} values", rows.len(), columns.len());
                     let found: Vec<usize> = values.iter().map(Vec::len).collect();
                     return Err(wrong(expected, format!("rows of {found:?}")));
+                }
+            }
+            Content::Bars { kinds, bars, .. } => {
+                if let Some(bar) = bars.iter().find(|bar| bar.kind >= kinds.len()) {
+                    let expected = format!("one of {} kinds for `{}`", kinds.len(), bar.label);
+                    return Err(wrong(expected, format!("kind {}", bar.kind)));
                 }
             }
             Content::Intervals(_) => {}

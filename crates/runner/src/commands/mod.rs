@@ -13,6 +13,7 @@ mod model;
 pub(crate) mod report;
 pub(crate) mod reproduce;
 pub(crate) mod schema;
+pub(crate) mod trace;
 pub(crate) mod train;
 pub(crate) mod trial;
 pub(crate) mod worlds;

@@ -9,5 +9,6 @@ mod outputs;
 mod pictures;
 mod places;
 mod support;
+mod trace;
 mod train;
 mod trials;

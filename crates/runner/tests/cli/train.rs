@@ -15,7 +15,7 @@ const KILLS: u64 = 12;
 const TINY: &str = "train sd-mini --checkpoint-seconds 0 -s side=32 -s text.width=8 -s text.layers=1 -s text.training.steps=12 -s text.training.batch=4 -s judges.channels=[8,8] \
     -s vae.channels=[8,8,8] -s vae.training.steps=12 -s vae.training.batch=2 \
     -s judges.landmarks.steps=12 -s judges.landmarks.batch=2 \
-    -s unet.channels=[8,8,8,8] -s unet.pictures=12 -s unet.training.steps=12 -s unet.training.batch=3 -s unet.samples_every=0";
+    -s unet.channels=[8,8,8,8] -s unet.pictures=12 -s unet.training.steps=12 -s unet.training.batch=4 -s unet.samples_every=0";
 
 const STAGES: [&str; 4] = ["text", "vae", "landmarks", "unet"];
 

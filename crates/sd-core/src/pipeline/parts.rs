@@ -43,12 +43,28 @@ impl Parts {
         self.folder.as_ref().ok_or_else(|| PipelineError::NoPipeline(self.path.clone()))
     }
 
+    /// The denoiser's configuration: no weights are read.
+    ///
+    /// # Errors
+    /// Where the file is absent or cannot be followed.
+    pub fn unet_config(&self) -> Result<unet::Config, PipelineError> {
+        self.config(Component::Unet, unet::Config::from_json)
+    }
+
+    /// The text encoder's configuration.
+    ///
+    /// # Errors
+    /// As [`Self::unet_config`].
+    pub fn text_config(&self) -> Result<TextConfig, PipelineError> {
+        self.config(Component::TextEncoder, TextConfig::from_json)
+    }
+
     /// The denoiser.
     ///
     /// # Errors
     /// Where a file is absent or broken, the configuration cannot be followed, or the tensors do not fit it.
     pub fn unet(&self) -> Result<UNet2DConditionModel, PipelineError> {
-        let config = self.config(Component::Unet, unet::Config::from_json)?;
+        let config = self.unet_config()?;
         self.network(Component::Unet, &Rules::strict(), |scope| UNet2DConditionModel::new(scope, &config))
     }
 
@@ -66,7 +82,7 @@ impl Parts {
     /// # Errors
     /// As [`Self::unet`].
     pub fn text_encoder(&self) -> Result<TextModel, PipelineError> {
-        let config = self.config(Component::TextEncoder, TextConfig::from_json)?;
+        let config = self.text_config()?;
         self.network(Component::TextEncoder, &Rules::clip_text(), |scope| TextModel::new(scope, &config))
     }
 

@@ -32,6 +32,8 @@ pub enum Family {
     Two,
     /// 1.x for inpainting: nine input channels.
     Inpaint,
+    /// 1.x at its full size, 4 GB: what memory and time are measured on. Its vocabulary alone is the small one.
+    FullSize,
 }
 
 impl Family {
@@ -42,6 +44,9 @@ impl Family {
     /// The UNet: latents of 16 × 16, pictures of 128 × 128.
     #[must_use]
     pub fn unet(self) -> unet::Config {
+        if self == Self::FullSize {
+            return full_size_unet();
+        }
         let level = |attends, channels, heads| Level {
             attends,
             channels,
@@ -70,14 +75,15 @@ impl Family {
     /// The autoencoder.
     #[must_use]
     pub fn vae(self) -> vae::Config {
+        let is_full = self == Self::FullSize;
         vae::Config {
             in_channels: 3,
             out_channels: 3,
-            block_out_channels: vec![16, 16, 32, 32],
-            layers_per_block: 1,
+            block_out_channels: if is_full { vec![128, 256, 512, 512] } else { vec![16, 16, 32, 32] },
+            layers_per_block: if is_full { 2 } else { 1 },
             latent_channels: 4,
-            norm_num_groups: GROUPS,
-            sample_size: 128,
+            norm_num_groups: if is_full { 32 } else { GROUPS },
+            sample_size: if is_full { 512 } else { 128 },
             scaling_factor: 0.18215,
             force_upcast: true,
             use_quant_conv: true,
@@ -90,13 +96,15 @@ impl Family {
     #[must_use]
     pub fn text_encoder(self) -> TextConfig {
         let vocab_size = vocabulary().len();
+        let is_full = self == Self::FullSize;
+        let width = if is_full { 768 } else { CONTEXT };
         TextConfig {
             vocab_size,
-            hidden_size: CONTEXT,
-            intermediate_size: 2 * CONTEXT,
-            projection_dim: CONTEXT,
-            num_hidden_layers: 2,
-            num_attention_heads: 4,
+            hidden_size: width,
+            intermediate_size: if is_full { 3072 } else { 2 * CONTEXT },
+            projection_dim: width,
+            num_hidden_layers: if is_full { 12 } else { 2 },
+            num_attention_heads: if is_full { 12 } else { 4 },
             max_position_embeddings: 77,
             hidden_act: if self.is_two() { Activation::Gelu } else { Activation::QuickGelu },
             layer_norm_eps: 1e-5,
@@ -116,6 +124,25 @@ impl Family {
             _ => Settings::stable_diffusion(pndm),
         };
         SchedulerConfig::new(&settings)
+    }
+}
+
+/// Stable Diffusion 1.x's own: 859,520,964 parameters.
+fn full_size_unet() -> unet::Config {
+    let level = |attends, channels| Level {
+        attends,
+        channels,
+        heads: 8,
+        context: 768,
+        layers: 2,
+        transformer_layers: 1,
+    };
+    unet::Config {
+        sample_size: Some(64),
+        levels: vec![level(true, 320), level(true, 640), level(true, 1280), level(false, 1280)],
+        up_attends: vec![false, true, true, true],
+        norm_num_groups: 32,
+        ..Family::One.unet()
     }
 }
 
@@ -178,6 +205,14 @@ fn vocabulary() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_full_size_is_the_published_one() {
+        use crate::nn::Specification;
+        let unet = Family::FullSize.unet();
+        let specification = Specification::of(|scope| UNet2DConditionModel::new(scope, &unet));
+        assert_eq!(specification.map(|found| found.count()).ok(), Some(859_520_964));
+    }
 
     #[test]
     fn every_byte_has_a_letter_of_its_own() {

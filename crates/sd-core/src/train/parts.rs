@@ -9,7 +9,8 @@ use crate::nn::Parameters;
 /// What is trained, where a step's loss is the mean of the losses of equal parts of its batch.
 ///
 /// Small networks gain little from a second thread inside an operation, and much from a second batch beside the first. How many parts
-/// there are is the task's and changes the order of sums; how many threads there are is the machine's and changes nothing.
+/// there are is the task's and changes the order of sums; how many threads there are is the machine's and changes nothing. The loss must
+/// not change buffers (batch norm's running means): parts would in any order.
 pub trait Task: Sync {
     /// Called once before the first step, and never where no step is left to do.
     ///
@@ -41,7 +42,9 @@ impl Pools {
         }
         let pool = |_| ThreadPoolBuilder::new().num_threads((threads / parts).max(1)).build();
         // More pools than threads would only take turns.
-        Ok(Self((0..parts.min(threads)).map(pool).collect::<std::result::Result<_, _>>().map_err(Error::wrap)?))
+        Ok(Self(
+            (0..parts.min(threads)).map(pool).collect::<std::result::Result<_, _>>().map_err(Error::wrap)?,
+        ))
     }
 }
 
@@ -68,11 +71,17 @@ pub(super) fn step(
 type Done = Result<(f64, GradStore)>;
 
 /// Part p on pool p modulo their number.
-fn side_by_side(pools: &[ThreadPool], parts: usize, count: usize, one: &(dyn Fn(usize) -> Done + Sync)) -> Vec<Done> {
+fn side_by_side(
+    pools: &[ThreadPool],
+    parts: usize,
+    count: usize,
+    one: &(dyn Fn(usize) -> Done + Sync),
+) -> Vec<Done> {
     let mut done: Vec<Option<Done>> = (0..parts).map(|_| None).collect();
     std::thread::scope(|scope| {
         let work = |pool: usize| {
-            let of_pool = move || (pool..parts).step_by(count).map(|part| (part, one(part))).collect::<Vec<_>>();
+            let of_pool =
+                move || (pool..parts).step_by(count).map(|part| (part, one(part))).collect::<Vec<_>>();
             scope.spawn(move || pools[pool].install(of_pool))
         };
         for handle in (0..count).map(work).collect::<Vec<_>>() {
@@ -88,7 +97,9 @@ fn side_by_side(pools: &[ThreadPool], parts: usize, count: usize, one: &(dyn Fn(
 fn mean(done: Vec<(f64, GradStore)>, parameters: &Parameters) -> Result<(f64, GradStore)> {
     let share = 1.0 / done.len() as f64;
     let mut done = done.into_iter();
-    let Some((mut loss, mut sum)) = done.next() else { candle_core::bail!("a step without parts; expected at least one") };
+    let Some((mut loss, mut sum)) = done.next() else {
+        candle_core::bail!("a step without parts; expected at least one")
+    };
     if share == 1.0 {
         return Ok((loss, sum));
     }

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use candle_core::backprop::GradStore;
 use candle_core::Result as TensorResult;
+use candle_core::backprop::GradStore;
 
 use super::checkpoint::{self, History, Sums};
 use super::{

@@ -77,7 +77,8 @@ pub fn train(workshop: &Workshop<'_>, pair: &State, vae: &Vae, text: &TextModel)
     let schedule = Schedule::new(&ScheduleSettings::stable_diffusion(), Precision::Single)?;
     let weights = losses::timestep_weights(schedule.alphas_cumprod(), recipe.unet.weight_cap);
     let key = key[..16].to_owned();
-    let mut task = Denoising { workshop, vae: &vae.model, text, key, unet: &unet, schedule, weights, set: None };
+    let mut task =
+        Denoising { workshop, vae: &vae.model, text, key, unet: &unet, schedule, weights, set: None };
     let mut after = |step: u64, ema: Option<&Ema>| match (ema, recipe.unet.samples_every) {
         (Some(ema), every) if every > 0 && step.is_multiple_of(every) => {
             samples(workshop, &ema.state()?, vae, text, step)

@@ -83,7 +83,8 @@ pub fn train(workshop: &Workshop<'_>) -> Result<Vae> {
         "seed": recipe.seed, "side": recipe.side, "channels": recipe.vae.channels, "layers": recipe.vae.layers,
         "mse": recipe.vae.mse, "kl": recipe.vae.kl,
     });
-    let state = workshop.fit(STAGE, training, &parameters, &depends, Task::Whole(&mut task), &mut |_, _| Ok(()))?;
+    let state =
+        workshop.fit(STAGE, training, &parameters, &depends, Task::Whole(&mut task), &mut |_, _| Ok(()))?;
     measure(workshop, state)
 }
 

@@ -57,18 +57,11 @@ fn unwatched(condition: Condition<'_>, sites: &[Site], tap: &dyn Tap) -> bool {
     condition.checkpointing && !sites.iter().any(|site| tap.wants(site))
 }
 
-fn run_resnet(
-    resnet: &ResnetBlock2D,
-    x: &Tensor,
-    rows: &mut Rows<'_>,
-    tap: &mut dyn Tap,
-) -> Result<Tensor> {
+fn run_resnet(resnet: &ResnetBlock2D, x: &Tensor, rows: &mut Rows<'_>, tap: &mut dyn Tap) -> Result<Tensor> {
     let condition = rows.condition();
     let y = if unwatched(condition, &resnet.sites(), tap) {
         let resnet = resnet.clone();
-        checkpoint(x, condition.time, move |inputs| {
-            resnet.forward(&inputs[0], Some(&inputs[1]), &mut NoTap)
-        })?
+        checkpoint(x, condition.time, move |inputs| resnet.forward(&inputs[0], Some(&inputs[1]), &mut NoTap))?
     } else {
         resnet.forward(x, Some(condition.time), tap)?
     };

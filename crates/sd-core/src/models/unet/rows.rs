@@ -97,7 +97,8 @@ impl<'a> Rows<'a> {
             bail!("unet: the plan lets row {row} enter a batch of {batch}; rows are counted from 0");
         }
         let now = all.map(Tensor::clone);
-        let mut rows = Self { plan, active, skips_of: BTreeMap::new(), batch, all, now, checkpointing, left: None };
+        let mut rows =
+            Self { plan, active, skips_of: BTreeMap::new(), batch, all, now, checkpointing, left: None };
         rows.choose()?;
         Ok(rows)
     }
@@ -119,7 +120,9 @@ impl<'a> Rows<'a> {
         let mut order = Vec::with_capacity(going.len());
         for Going { row, from, skips } in going {
             let Some(place) = self.active.iter().position(|active| active == from) else {
-                bail!("unet: behind `{module}` row {row} is to go on as row {from}, which is not under way there");
+                bail!(
+                    "unet: behind `{module}` row {row} is to go on as row {from}, which is not under way there"
+                );
             };
             if *row >= self.batch {
                 bail!("unet: behind `{module}` row {row} of a batch of {} is to go on", self.batch);
@@ -162,10 +165,13 @@ impl<'a> Rows<'a> {
             let held = |row: &usize| skip.rows.iter().position(|held| held == row);
             held(&row).or_else(|| self.skips_of.get(&row).and_then(held)).ok_or(row)
         };
-        let order: std::result::Result<Vec<usize>, usize> = self.active.iter().map(|&row| place(row)).collect();
+        let order: std::result::Result<Vec<usize>, usize> =
+            self.active.iter().map(|&row| place(row)).collect();
         match order {
             Ok(order) => pick(&skip.value, &order),
-            Err(row) => bail!("unet: the plan lets row {row} join a skip connection that it has left no value for"),
+            Err(row) => {
+                bail!("unet: the plan lets row {row} join a skip connection that it has left no value for")
+            }
         }
     }
 

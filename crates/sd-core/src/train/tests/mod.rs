@@ -1,6 +1,7 @@
 //! A small network, a small optimiser, and what the tests of a run do with them.
 #![allow(clippy::unwrap_used)]
 
+mod in_parts;
 mod parts;
 mod refusals;
 mod resume;

@@ -1,0 +1,422 @@
+//! The experiment file of this paper: arms, studies, their checks, and the trials that they make.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use candle_core::{DType, Device};
+use lab::config::{ConfigError, Document};
+use lab::experiment::Experiment;
+use lab::paper::TrialSpec;
+use schemars::JsonSchema;
+use sd_core::pipeline::Parts;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use worlds::datasets::Hub;
+use worlds::models;
+
+use crate::components::{Reading, TextPart};
+use crate::corruption::{Mode, Sigma};
+use crate::cost;
+use crate::lockstep::Half;
+use crate::probes::Attribute;
+use crate::trace::Control;
+
+/// `experiments/causal-trace/*.yaml`.
+pub type TraceExperiment = Experiment<Arm, Study>;
+
+/// Version of the method: raised when a change moves numbers.
+const METHOD: u32 = 1;
+/// The role of the model that is traced.
+pub(crate) const MODEL: &str = "model";
+/// The role of who judges.
+pub(crate) const JUDGE: &str = "judge";
+/// What ships.
+pub(crate) const SHIPPED: &str = "sd-mini";
+
+/// What is compared: an attribute.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Arm {
+    /// Name in tables and figures.
+    pub label: String,
+    /// The attribute whose words are destroyed and looked for.
+    pub attribute: Attribute,
+}
+
+/// One part of the protocol.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Study {
+    /// What must hold exactly.
+    Identities(IdentityStudy),
+    /// Restoration in the UNet.
+    Unet(UnetStudy),
+    /// Restoration in the text encoder.
+    Text(TextStudy),
+    /// How much noise it takes.
+    Sweep(SweepStudy),
+}
+
+/// The identities of the specification's section 7, on the model that is traced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityStudy {
+    /// Steps of the sampler.
+    pub steps: usize,
+}
+
+/// How pictures are made and subjects destroyed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Making {
+    /// Steps of the sampler.
+    pub steps: usize,
+    /// g in `uncond + g·(cond − uncond)`.
+    pub guidance: f64,
+    /// Where the noise goes.
+    #[serde(default)]
+    pub mode: Mode,
+    /// How much of it.
+    #[serde(default)]
+    pub sigma: Sigma,
+    /// Millions of bytes that activations may take; no limit where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u64>,
+}
+
+/// Which captions are traced, and which of them count.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Captions {
+    /// Captions of each attribute.
+    pub count: usize,
+    /// Least total effect, in cosines of the judge, for a recovery of the CLIP-Score to be defined.
+    pub floor: f64,
+    /// The same for a recovery of the probability that the classifier gives to the attribute's class.
+    #[serde(default = "fifth")]
+    pub floor_class: f64,
+    /// Whether captions count only where the classifier finds the attribute in the clean picture.
+    #[serde(default = "yes")]
+    pub only_right: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn fifth() -> f64 {
+    0.2
+}
+
+/// Components of the UNet are restored, one run each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnetStudy {
+    /// The attributes.
+    pub arms: Vec<String>,
+    /// Their captions.
+    pub captions: Captions,
+    /// How pictures are made.
+    pub making: Making,
+    /// Which halves of guidance are restored, each in runs of its own; the first is the trace, and has the controls.
+    #[serde(default = "cond")]
+    pub halves: Vec<Half>,
+    /// How components are read.
+    #[serde(default)]
+    pub reading: Reading,
+    /// Neighbours of one kind restored together.
+    #[serde(default = "alone")]
+    pub window: usize,
+    /// Where values come from: `clean` is the paper's trace, the others are controls.
+    pub controls: Vec<Control>,
+    /// Recovery above which a component counts as causal for a caption.
+    pub above: f64,
+    /// How many of the trials keep their pictures, for the galleries.
+    #[serde(default)]
+    pub galleries: usize,
+}
+
+fn alone() -> usize {
+    1
+}
+
+fn cond() -> Vec<Half> {
+    vec![Half::Cond]
+}
+
+/// States of the text encoder are restored, one run each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TextStudy {
+    /// The attributes.
+    pub arms: Vec<String>,
+    /// Their captions.
+    pub captions: Captions,
+    /// How pictures are made.
+    pub making: Making,
+    /// Of what.
+    pub parts: Vec<TextPart>,
+    /// Recovery above which a state counts as causal for a caption.
+    pub above: f64,
+}
+
+/// The total effect of more and more noise; nothing is restored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SweepStudy {
+    /// The attributes.
+    pub arms: Vec<String>,
+    /// Their captions.
+    pub captions: Captions,
+    /// How pictures are made; its `sigma` is not looked at.
+    pub making: Making,
+    /// The noises.
+    pub sigmas: Vec<Sigma>,
+}
+
+impl Study {
+    /// Its name in the file, its attributes, captions and making.
+    fn parts(&self) -> (&'static str, Option<(&[String], &Captions, &Making)>) {
+        match self {
+            Self::Identities(_) => ("identities", None),
+            Self::Unet(study) => ("unet", Some((&study.arms, &study.captions, &study.making))),
+            Self::Text(study) => ("text", Some((&study.arms, &study.captions, &study.making))),
+            Self::Sweep(study) => ("sweep", Some((&study.arms, &study.captions, &study.making))),
+        }
+    }
+}
+
+/// Decodes and checks an experiment.
+///
+/// # Errors
+/// As [`lab::paper::Paper::open`].
+pub fn open(document: &Document) -> std::result::Result<TraceExperiment, ConfigError> {
+    document.check_finite()?;
+    let experiment: TraceExperiment = document.decode()?;
+    if experiment.seeds == 0 {
+        return Err(document.error_at("seeds", "at least 1", 0, ""));
+    }
+    for role in [MODEL, JUDGE] {
+        if !experiment.data.contains_key(role) {
+            let expected = format!("a key `{role}`: `sd-mini`, or a folder");
+            return Err(document.error_at("data", expected, "nothing of that name", "add it"));
+        }
+    }
+    for (name, study) in &experiment.studies {
+        check_study(document, &experiment, name, study)?;
+    }
+    check_claims(document, &experiment)?;
+    Ok(experiment)
+}
+
+fn check_study(
+    document: &Document,
+    experiment: &TraceExperiment,
+    name: &str,
+    study: &Study,
+) -> std::result::Result<(), ConfigError> {
+    let (kind, parts) = study.parts();
+    let path = |key: &str| format!("studies.{name}.{kind}.{key}");
+    let refuse =
+        |key: &str, expected: &str, found: String| Err(document.error_at(&path(key), expected, found, ""));
+    let Some((arms, captions, making)) = parts else { return Ok(()) };
+    for (index, arm) in arms.iter().enumerate() {
+        if !experiment.arms.contains_key(arm) {
+            let known: Vec<&str> = experiment.arms.keys().map(String::as_str).collect();
+            let expected = format!("one of {}", known.join(", "));
+            return Err(document.error_at(
+                &path(&format!("arms.{index}")),
+                expected,
+                arm,
+                "add it under `arms:`",
+            ));
+        }
+    }
+    if captions.count == 0 {
+        return refuse("captions.count", "at least 1", "0".to_owned());
+    }
+    if captions.floor < 0.0 {
+        return refuse("captions.floor", "at least 0", captions.floor.to_string());
+    }
+    if making.steps == 0 {
+        return refuse("making.steps", "at least 1", "0".to_owned());
+    }
+    match study {
+        Study::Unet(study) if !study.controls.contains(&Control::Clean) => {
+            refuse("controls", "`clean` among them: the trace itself", format!("{:?}", study.controls))
+        }
+        Study::Unet(study) if study.halves.is_empty() => {
+            refuse("halves", "at least one of cond, uncond and both", "none".to_owned())
+        }
+        Study::Unet(study) if study.window == 0 => refuse("window", "at least 1", "0".to_owned()),
+        Study::Text(study) if study.parts.is_empty() => refuse("parts", "at least one", "none".to_owned()),
+        Study::Sweep(study) if study.sigmas.is_empty() => refuse("sigmas", "at least one", "none".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// What rows carry in the place of an arm, beside the attributes.
+pub(crate) const DERIVED: [&str; 18] = [
+    "model",
+    "resnet",
+    "attn1",
+    "attn2",
+    "ff",
+    "down",
+    "mid",
+    "up",
+    "clean",
+    "foreign",
+    "permuted",
+    "noise",
+    "cond",
+    "uncond",
+    "both",
+    "first_attention",
+    "self_attn",
+    "mlp",
+];
+
+fn check_claims(document: &Document, experiment: &TraceExperiment) -> std::result::Result<(), ConfigError> {
+    let arms: Vec<&str> = experiment.arms.keys().map(String::as_str).chain(DERIVED).collect();
+    let studies: Vec<&str> = experiment.studies.keys().map(String::as_str).collect();
+    match lab::judge::validate(&experiment.claims, &arms, &studies).into_iter().next() {
+        Some((path, message)) => Err(document.error_at(&path, message, "something else", "")),
+        None => Ok(()),
+    }
+}
+
+/// The folder of what plays a role: what ships, a folder, or a model that is known by name and was fetched.
+///
+/// # Errors
+/// Where it is not there; the message says how to get it.
+pub(crate) fn folder_of(role: &str, name: &str) -> Result<PathBuf> {
+    if name == SHIPPED {
+        return Ok(sd_mini::Shipped::find()?.model());
+    }
+    let found = Hub::from_env().map_err(anyhow::Error::from).and_then(|hub| Ok(models::resolve(name, &hub)?));
+    found.with_context(|| {
+        format!(
+            "data.{role}: {name} (`{SHIPPED}` ships with the repository; -s data.{role}=DIR takes a folder)"
+        )
+    })
+}
+
+/// What a model is, in a trial's key: of what ships the manifest's digest, of a folder names, sizes and beginnings of its files. A plan
+/// can be made without it: a note then stands in its place.
+pub(crate) fn digest(role: &str, name: &str) -> Result<String> {
+    let Ok(folder) = folder_of(role, name) else { return Ok("absent".to_owned()) };
+    if name == SHIPPED {
+        let manifest = sd_mini::Shipped::find()?.folder.join(sd_mini::shipped::MANIFEST);
+        return lab::digest::of_file(&manifest).with_context(|| manifest.display().to_string());
+    }
+    let mut open = vec![folder.clone()];
+    let mut files = Vec::new();
+    while let Some(next) = open.pop() {
+        for entry in std::fs::read_dir(&next).with_context(|| next.display().to_string())? {
+            let path = entry?.path();
+            if path.is_dir() { open.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    let mut all = String::new();
+    for path in files {
+        let beginning = beginning(&path).with_context(|| path.display().to_string())?;
+        all += &format!("{} {beginning}\n", path.strip_prefix(&folder).unwrap_or(&path).display());
+    }
+    Ok(lab::digest::of_bytes(all.as_bytes()))
+}
+
+/// Size and digest of the first mebibyte.
+fn beginning(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let file = std::fs::File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut bytes = Vec::new();
+    file.take(1 << 20).read_to_end(&mut bytes)?;
+    Ok(format!("{size} {}", lab::digest::of_bytes(&bytes)))
+}
+
+/// Seconds that one row of a pass takes on a core, for the estimate of `--dry-run` alone: sd-mini's where the model is not here.
+fn row_seconds(model: &str) -> f64 {
+    const USUAL: f64 = 0.01;
+    let read = || -> Result<f64> {
+        let parts = Parts::open(&folder_of(MODEL, model)?, DType::F32, &Device::Cpu)?;
+        let (config, tokens) = (parts.unet_config()?, parts.text_config()?.max_position_embeddings);
+        let size = config.sample_size.unwrap_or(64);
+        Ok(cost::macs(&config, [size, size], tokens)? / cost::MACS_PER_SECOND)
+    };
+    read().unwrap_or(USUAL)
+}
+
+/// The trials of every study, longest first.
+///
+/// # Errors
+/// Where the model is not there.
+pub fn trials(experiment: &TraceExperiment) -> Result<Vec<TrialSpec>> {
+    let (model, judge) = (&experiment.data[MODEL], &experiment.data[JUDGE]);
+    let digests = json!({"model": digest(MODEL, model)?, "judge": digest(JUDGE, judge)?});
+    let row_seconds = row_seconds(model);
+    let mut trials = Vec::new();
+    for (name, study) in &experiment.studies {
+        let base = |arm: &str, case: String, seed: u64, config: serde_json::Value, seconds: f64| TrialSpec {
+            study: name.clone(),
+            arm: arm.to_owned(),
+            case,
+            seed,
+            config: json!({"method": METHOD, "weights": digests, "study": config}),
+            seconds,
+            bytes: 120_000,
+        };
+        let Some((arms, captions, making)) = study.parts().1 else {
+            trials.push(base("model", String::new(), experiment.seed, json!(study), 20.0));
+            continue;
+        };
+        let seconds = runs(study) as f64 * 2.0 * making.steps as f64 * row_seconds;
+        for arm in arms {
+            for index in 0..captions.count {
+                for seed in 0..u64::from(experiment.seeds) {
+                    let mut config =
+                        json!({"study": without_arms(study), "attribute": experiment.arms[arm].attribute});
+                    config["experiment seed"] = experiment.seed.into();
+                    // Pictures are kept of some trials only.
+                    config["gallery"] = has_gallery(study, index, seed).into();
+                    let case = format!("{arm}-{index:02}");
+                    trials.push(base(arm, case, experiment.seed + seed, config, seconds));
+                }
+            }
+        }
+    }
+    // Long trials first: a pool that ends on short ones ends together. The sort is stable, so the order is fixed.
+    trials.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    Ok(trials)
+}
+
+/// Whether a trial keeps its pictures: the first captions of each attribute, at the first seed.
+pub(crate) fn has_gallery(study: &Study, index: usize, seed: u64) -> bool {
+    matches!(study, Study::Unet(study) if index < study.galleries && seed == 0)
+}
+
+/// About how many runs a trial has.
+fn runs(study: &Study) -> usize {
+    match study {
+        Study::Identities(_) => 80,
+        Study::Unet(study) => 70 * study.controls.len() + 72 * study.halves.len() - 70,
+        Study::Text(study) => 2 + 6 * 5 * study.parts.len(),
+        Study::Sweep(study) => 1 + study.sigmas.len(),
+    }
+}
+
+/// What of a study a trial depends on: adding an attribute or a caption leaves the trials that are done alone.
+fn without_arms(study: &Study) -> Study {
+    let mut study = study.clone();
+    match &mut study {
+        Study::Identities(_) => {}
+        Study::Unet(study) => {
+            (study.arms, study.captions.count, study.galleries) = (Vec::new(), 0, 0);
+        }
+        Study::Text(study) => (study.arms, study.captions.count) = (Vec::new(), 0),
+        Study::Sweep(study) => (study.arms, study.captions.count) = (Vec::new(), 0),
+    }
+    study
+}

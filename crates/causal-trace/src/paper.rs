@@ -1,0 +1,84 @@
+//! The paper as the bench knows it: how its experiment is read, planned, run and shown.
+
+use std::path::Path;
+
+use lab::config::{ConfigError, Document};
+use lab::paper::{Header, Outcome, Paper, Presentation, Reproduction, TrialContext, TrialSpec};
+
+use crate::experiment::{self, JUDGE, MODEL, SHIPPED, TraceExperiment};
+use crate::{run, show};
+
+/// The paper.
+pub const CAUSAL_TRACE: &dyn Paper = &CausalTrace;
+
+struct CausalTrace;
+
+impl Paper for CausalTrace {
+    fn id(&self) -> &'static str {
+        "causal-trace"
+    }
+
+    fn title(&self) -> &'static str {
+        "Localizing and Editing Knowledge in Text-to-Image Generative Models: causal tracing"
+    }
+
+    fn citation(&self) -> &'static str {
+        "S. Basu, N. Zhao, V. Morariu, S. Feizi, V. Manjunatha. International Conference on Learning Representations, 2024. \
+         arXiv:2310.13730"
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        lab::schema::of::<TraceExperiment>()
+    }
+
+    fn open(&self, document: &Document) -> Result<Box<dyn Reproduction>, ConfigError> {
+        Ok(Box::new(Opened { experiment: experiment::open(document)? }))
+    }
+}
+
+struct Opened {
+    experiment: TraceExperiment,
+}
+
+impl Reproduction for Opened {
+    fn header(&self) -> Header {
+        let experiment = &self.experiment;
+        Header {
+            paper: experiment.paper.clone(),
+            scale: experiment.scale,
+            about: experiment.about.clone(),
+            data: experiment.data.clone(),
+            seed: experiment.seed,
+            seeds: experiment.seeds,
+            claims: experiment.claims.clone(),
+        }
+    }
+
+    fn resolved(&self) -> serde_json::Value {
+        serde_json::to_value(&self.experiment).unwrap_or_default()
+    }
+
+    fn trials(&self, _: &Path) -> anyhow::Result<Vec<TrialSpec>> {
+        experiment::trials(&self.experiment)
+    }
+
+    fn check_data(&self, _: &Path) -> anyhow::Result<()> {
+        let (model, judge) = (&self.experiment.data[MODEL], &self.experiment.data[JUDGE]);
+        experiment::folder_of(MODEL, model)?;
+        experiment::folder_of(JUDGE, judge)?;
+        anyhow::ensure!(
+            judge != SHIPPED || model == SHIPPED,
+            "data.{JUDGE}: `{SHIPPED}` judges pictures of its own world alone, and data.{MODEL} is {model}\n  help: name the folder of a CLIP \
+             that is not the model's own, such as openai/clip-vit-base-patch32"
+        );
+        Ok(())
+    }
+
+    fn run(&self, trial: &TrialSpec, context: &mut TrialContext) -> anyhow::Result<()> {
+        run::run(&self.experiment, trial, context)
+    }
+
+    fn present(&self, outcome: &Outcome) -> anyhow::Result<Presentation> {
+        show::present(&self.experiment, outcome)
+    }
+}

@@ -1,0 +1,201 @@
+//! A caption traced through the UNet.
+
+use anyhow::Result;
+use lab::paper::TrialContext;
+use lab::trial::Measure;
+use worlds::scenes::{Picture, contact_sheet};
+
+use super::measured::{Effects, Score, mean};
+use super::{Bench, Case, floors};
+use crate::components::{Component, Group, Part};
+use crate::experiment::UnetStudy;
+use crate::lockstep::Half;
+use crate::trace::{CLEAN, CORRUPTED, Control, Spec, Targets, Trace, What, trace_told};
+
+pub(super) fn run(
+    bench: &Bench,
+    study: &UnetStudy,
+    case: &Case,
+    keep: bool,
+    context: &mut TrialContext,
+) -> Result<()> {
+    let halves = study.halves.len();
+    for (index, &half) in study.halves.iter().enumerate() {
+        let is_main = index == 0;
+        let controls = if is_main { study.controls.clone() } else { vec![Control::Clean] };
+        let spec = spec(study, case, half, controls);
+        let mut told = |share: f64| context.progress((index as f64 + share) / halves as f64, half.name());
+        let trace = trace_told(&bench.model, &case.probe.caption, &spec, &mut told)?;
+        let captions = &study.captions;
+        let effects = Effects::of(bench, case, &trace, floors(captions), captions.only_right)?;
+        let written = Written { study, case, trace: &trace, effects: &effects };
+        if is_main {
+            effects.write_caption(case, &trace, context)?;
+            written.runs(context)?;
+            written.derived(context)?;
+            if keep {
+                written.gallery(context)?;
+            }
+        }
+        if halves > 1 {
+            written.half(half, context)?;
+        }
+    }
+    Ok(())
+}
+
+fn spec(study: &UnetStudy, case: &Case, half: Half, controls: Vec<Control>) -> Spec {
+    let mut settings = case.settings(&study.making);
+    settings.half = half;
+    let targets = Targets::Unet { reading: study.reading, only: Vec::new(), window: study.window, controls };
+    Spec {
+        corruption: case.corruption(&study.making),
+        settings,
+        targets,
+        foreign: Some(case.probe.foreign.text.clone()),
+    }
+}
+
+/// What of a trace becomes rows.
+struct Written<'a> {
+    study: &'a UnetStudy,
+    case: &'a Case,
+    trace: &'a Trace,
+    effects: &'a Effects,
+}
+
+impl Written<'_> {
+    /// Recoveries of the components restored from `control`.
+    fn recoveries(&self, score: Score, control: Control) -> Vec<(Component, f64)> {
+        let one = |(run, what): (usize, &'_ What)| match what {
+            What::Component(component, from) if *from == control => {
+                Some((component.clone(), self.effects.recovery(score, run)?))
+            }
+            _ => None,
+        };
+        self.trace.runs.iter().enumerate().filter_map(one).collect()
+    }
+
+    fn runs(&self, context: &mut TrialContext) -> Result<()> {
+        for (run, what) in self.trace.runs.iter().enumerate() {
+            let (component, control) = match what {
+                What::Component(component, control) => (component.to_string(), control.name()),
+                other => (other.to_string(), "none"),
+            };
+            let tags = [("component", component.as_str()), ("control", control)];
+            self.effects.write_run(self.trace, run, &tags, context)?;
+        }
+        Ok(())
+    }
+
+    /// What claims are judged by: numbers of this caption and seed.
+    fn derived(&self, context: &mut TrialContext) -> Result<()> {
+        for score in self.effects.scores() {
+            let attribute = self.case.attribute.name();
+            let row = |metric: &str, arm: Option<&str>, value: f64| {
+                let row = Measure::new(metric, value).tag("score", score.name());
+                match arm {
+                    Some(arm) => row.arm(arm).tag("attribute", attribute),
+                    None => row,
+                }
+            };
+            for &control in &self.study.controls {
+                let all = self.recoveries(score, control);
+                if let Some(value) = mean(all.iter().map(|(_, recovery)| *recovery)) {
+                    context.row_full(row("mean_recovery", Some(control.name()), value))?;
+                }
+                if let Some(best) = all.iter().map(|(_, recovery)| *recovery).max_by(f64::total_cmp) {
+                    context.row_full(row("best_recovery", Some(control.name()), best))?;
+                }
+            }
+            let all = self.recoveries(score, Control::Clean);
+            if all.is_empty() {
+                continue;
+            }
+            for part in Part::ALL {
+                let of_part = all.iter().filter(|(component, _)| component.part == part);
+                if let Some(value) = mean(of_part.map(|(_, recovery)| *recovery)) {
+                    context.row_full(row("part_recovery", Some(part.name()), value))?;
+                }
+            }
+            let causal = |recovery: f64| recovery > self.study.above;
+            for group in Group::ALL {
+                let of_group = all.iter().filter(|(component, _)| component.group == group);
+                if let Some(value) =
+                    mean(of_group.map(|(_, recovery)| f64::from(u8::from(causal(*recovery)))))
+                {
+                    context.row_full(row("causal_share", Some(group.name()), value))?;
+                }
+            }
+            let causal: Vec<&Component> = all
+                .iter()
+                .filter(|(_, recovery)| causal(*recovery))
+                .map(|(component, _)| component)
+                .collect();
+            let groups = Group::ALL.into_iter().filter(|&group| causal.iter().any(|one| one.group == group));
+            context.row_full(row("causal_components", None, causal.len() as f64))?;
+            context.row_full(row("causal_groups", None, groups.count() as f64))?;
+            if let Some(ratio) = participation(all.iter().map(|(_, recovery)| recovery.max(0.0))) {
+                context.row_full(row("participation", None, ratio))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How much restoring this half does, all components averaged.
+    fn half(&self, half: Half, context: &mut TrialContext) -> Result<()> {
+        for score in self.effects.scores() {
+            let all = self.recoveries(score, Control::Clean);
+            if let Some(value) = mean(all.iter().map(|(_, recovery)| *recovery)) {
+                let row = Measure::new("half_recovery", value).arm(half.name());
+                context
+                    .row_full(row.tag("score", score.name()).tag("attribute", self.case.attribute.name()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Clean, corrupted, and the restored pictures of the components that recover most: the artifact `gallery.png`, and their names.
+    fn gallery(&self, context: &mut TrialContext) -> Result<()> {
+        const SHOWN: usize = 8;
+        let restored = |run: &usize| matches!(&self.trace.runs[*run], What::Component(_, Control::Clean));
+        let mut order: Vec<usize> = (0..self.trace.runs.len()).filter(restored).collect();
+        let score = |run: usize| self.effects.score(Score::Clip, run).unwrap_or(f64::NEG_INFINITY);
+        order.sort_by(|&a, &b| score(b).total_cmp(&score(a)));
+        order.truncate(SHOWN);
+        order.splice(0..0, [CLEAN, CORRUPTED]);
+        let (_, height, width, _) = self.trace.pixels.dims4()?;
+        if height != width {
+            return Ok(());
+        }
+        let picture = |&run: &usize| -> Result<Picture> {
+            let planes = self.trace.pixels.get(run)?.permute((2, 0, 1))?.contiguous()?;
+            Ok(Picture { side: width, pixels: planes.flatten_all()?.to_vec1::<u8>()? })
+        };
+        let row: Vec<Picture> = order.iter().map(picture).collect::<Result<_>>()?;
+        context.artifact("gallery.png", &contact_sheet(&[row], 1)?)?;
+        let names: Vec<String> = order.iter().map(|&run| self.trace.runs[run].to_string()).collect();
+        let told = serde_json::json!({"caption": self.case.probe.caption.text, "subject": self.case.probe.caption.subject, "runs": names});
+        context.artifact("gallery.json", told.to_string().as_bytes())?;
+        Ok(())
+    }
+}
+
+/// `(Σ x)² / Σ x²`: how many equal members a set of non-negative numbers is worth. None where all are 0.
+fn participation(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, squares) =
+        values.fold((0.0, 0.0), |(sum, squares), value| (sum + value, squares + value * value));
+    (squares > 0.0).then(|| sum * sum / squares)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn participation_counts_equal_members() {
+        assert_eq!(participation([2.0; 5].into_iter()), Some(5.0));
+        assert_eq!(participation([0.0, 3.0, 0.0].into_iter()), Some(1.0));
+        assert_eq!(participation([0.0; 3].into_iter()), None);
+    }
+}

@@ -1,0 +1,82 @@
+//! What each metric means, and what was run.
+
+use crate::experiment::{JUDGE, MODEL, TraceExperiment};
+
+pub(super) fn explained() -> Vec<(String, String)> {
+    let all = [
+        (
+            "score_clip",
+            "S: cosine of the picture's and the original caption's vectors in the judge's CLIP; no scale, no prefix.",
+        ),
+        (
+            "score_class",
+            "Probability that the attribute classifier gives to the class that the caption names.",
+        ),
+        ("total_effect", "TE = S(clean) − S(corrupted), of either score."),
+        (
+            "recovery_clip, recovery_class",
+            "ρ = (S(restored) − S(corrupted)) / TE, signed; written for captions that are kept.",
+        ),
+        (
+            "kept",
+            "1 where the classifier finds the attribute in the clean picture and TE reaches the floor, so that ρ is defined.",
+        ),
+        ("clean_right, corrupted_right", "1 where the attribute's class is the classifier's likeliest."),
+        (
+            "distance_to_clean, distance_to_corrupted",
+            "‖z − z'‖ / ‖z_clean − z_corrupted‖ of the last latents: whether the picture came back, not the concept alone.",
+        ),
+        ("mean_recovery", "ρ averaged over all components, by where the values came from."),
+        ("best_recovery", "The largest ρ of all components, likewise."),
+        ("part_recovery", "ρ averaged over the components of a kind (resnet, attn1, attn2, ff)."),
+        (
+            "causal_share",
+            "Share of the components of a group (down, mid, up) with ρ above the threshold, for a caption and seed.",
+        ),
+        (
+            "causal_components, causal_groups",
+            "How many components have ρ above the threshold, and in how many groups they lie.",
+        ),
+        ("participation", "(Σ ρ⁺)² / Σ ρ⁺²: how many equal components the recoveries are worth."),
+        ("half_recovery", "ρ averaged over all components, by the half of guidance that is restored."),
+        (
+            "state_recovery",
+            "ρ of the first self-attention at the last subject token, and the largest ρ of any self-attention and of any MLP.",
+        ),
+        (
+            "best_is_first_attention",
+            "1 where that first state has the largest ρ of all self-attention and MLP states of the caption.",
+        ),
+        (
+            "causal_states, causal_mlps",
+            "How many states of the text encoder have ρ above the threshold, and MLPs among them.",
+        ),
+        (
+            "identity_difference",
+            "Largest absolute difference of the last latents of two runs that must be equal.",
+        ),
+        (
+            "sigma, embedding_std, noise_norm, embedding_norm",
+            "Absolute σ, the unit of `std:`, mean norms of noise and embeddings at the subject's tokens (trap T10).",
+        ),
+    ];
+    all.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
+}
+
+pub(super) fn protocol(experiment: &TraceExperiment) -> Vec<String> {
+    vec![
+        format!(
+            "Model: {}. Judge: {}. One caption and seed is one unit; clean, corrupted and restored runs share the starting latents and one draw of the noise.",
+            experiment.data[MODEL], experiment.data[JUDGE]
+        ),
+        "A component is restored in every step by copying the clean run's activation at the same step in lockstep: all runs are rows of one batch, \
+         equal bit for bit to a run of its own."
+            .to_owned(),
+        "The paper's body was not available to us in full: σ, CLIP variant, thresholds, seeds and per-component numbers are not known, and no number of \
+         it is shown. Which component is causal in Stable Diffusion cannot be seen on another model."
+            .to_owned(),
+        "Residual blocks carry the whole stream, attentions and feed-forwards a summand (trap T3); near the output restoring is copying the clean \
+         prediction (T4); before the first cross-attention activations know the text through the latents only (T5)."
+            .to_owned(),
+    ]
+}

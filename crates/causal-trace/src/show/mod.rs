@@ -1,0 +1,184 @@
+//! Tables, figures and explanations made from the rows of a reproduction.
+
+mod galleries;
+mod metrics;
+mod sweep;
+mod text;
+mod unet;
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use lab::paper::{Outcome, Presentation};
+use lab::row::Row;
+use lab::stats::{self, Interval};
+use lab::table::{Cell, Table};
+
+use crate::experiment::{Captions, Study, TraceExperiment};
+
+/// Everything the report shows besides verdicts.
+pub(crate) fn present(experiment: &TraceExperiment, outcome: &Outcome) -> Result<Presentation> {
+    let mut shown = Presentation {
+        metrics: metrics::explained(),
+        protocol: metrics::protocol(experiment),
+        ..Default::default()
+    };
+    for (name, study) in &experiment.studies {
+        let rows = Rows::of(&outcome.rows, name);
+        if rows.0.is_empty() {
+            continue;
+        }
+        match study {
+            Study::Identities(_) => shown.tables.push(identities(name, &rows)),
+            Study::Unet(study) => {
+                shown.tables.push(captions(experiment, name, &study.arms, &study.captions, &rows));
+                unet::show(experiment, name, study, &rows, &mut shown);
+                shown.pictures.extend(galleries::of(name, &rows, outcome)?);
+            }
+            Study::Text(study) => {
+                shown.tables.push(captions(experiment, name, &study.arms, &study.captions, &rows));
+                text::show(experiment, name, study, &rows, &mut shown);
+            }
+            Study::Sweep(study) => sweep::show(experiment, name, study, &rows, &mut shown),
+        }
+    }
+    Ok(shown)
+}
+
+/// The rows of one study.
+pub(crate) struct Rows<'a>(pub(crate) Vec<&'a Row>);
+
+impl<'a> Rows<'a> {
+    fn of(rows: &'a [Row], study: &str) -> Self {
+        Self(rows.iter().filter(|row| row.study == study).collect())
+    }
+
+    /// The rows of a metric of an arm.
+    pub(crate) fn select(&self, metric: &str, arm: &str) -> impl Iterator<Item = &&'a Row> {
+        self.0.iter().filter(move |row| row.metric == metric && row.arm == arm)
+    }
+
+    /// Values of a metric of an arm whose tags are these among others.
+    pub(crate) fn values(&self, metric: &str, arm: &str, tags: &[(&str, &str)]) -> Vec<f64> {
+        let matches = |row: &&&Row| {
+            tags.iter().all(|(name, value)| row.tags.get(*name).is_some_and(|tag| tag == value))
+        };
+        self.select(metric, arm).filter(matches).map(|row| row.value).collect()
+    }
+
+    /// One value for each (case, seed), by that.
+    pub(crate) fn by_unit(
+        &self,
+        metric: &str,
+        arm: &str,
+        tags: &[(&str, &str)],
+    ) -> BTreeMap<(&'a str, u64), f64> {
+        let matches = |row: &&&Row| {
+            tags.iter().all(|(name, value)| row.tags.get(*name).is_some_and(|tag| tag == value))
+        };
+        self.select(metric, arm)
+            .filter(matches)
+            .map(|row| ((row.case.as_str(), row.seed), row.value))
+            .collect()
+    }
+}
+
+pub(crate) fn columns(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// Mean with a 95 % percentile bootstrap over captions and seeds; no interval with a single value, nothing with none.
+pub(crate) fn summary(values: &[f64]) -> Option<Interval> {
+    let mean = stats::mean(values).ok()?;
+    let alone = Interval { estimate: mean, low: mean, high: mean, n: values.len() };
+    let average = |units: &[usize]| units.iter().map(|&unit| values[unit]).sum::<f64>() / units.len() as f64;
+    Some(stats::bootstrap(values.len(), 0.95, average).unwrap_or(alone))
+}
+
+/// Estimate, low end and high end as cells; the ends are missing where n is 1.
+pub(crate) fn interval_cells(interval: Option<Interval>, decimals: u8) -> [Cell; 3] {
+    let ends = interval.filter(|interval| interval.n > 1);
+    [
+        Cell::number(interval.map(|interval| interval.estimate), decimals),
+        Cell::number(ends.map(|interval| interval.low), decimals),
+        Cell::number(ends.map(|interval| interval.high), decimals),
+    ]
+}
+
+pub(crate) fn label(experiment: &TraceExperiment, arm: &str) -> String {
+    experiment.arms.get(arm).map_or_else(|| arm.to_owned(), |arm| arm.label.clone())
+}
+
+/// What the model makes of the captions before anything is restored.
+fn captions(
+    experiment: &TraceExperiment,
+    study: &str,
+    arms: &[String],
+    asked: &Captions,
+    rows: &Rows<'_>,
+) -> Table {
+    let line = |arm: &String| {
+        let share = |metric: &str| stats::mean(&rows.values(metric, arm, &[])).ok();
+        let clip = [("score", "clip")];
+        let effect = summary(&rows.values("total_effect", arm, &clip));
+        let [mean, low, high] = interval_cells(effect, 4);
+        let kept = |score: &str| stats::mean(&rows.values("kept", arm, &[("score", score)])).ok();
+        vec![
+            Cell::from(label(experiment, arm).as_str()),
+            Cell::Number(rows.values("total_effect", arm, &clip).len() as f64, 0),
+            Cell::number(share("clean_right"), 3),
+            Cell::number(share("corrupted_right"), 3),
+            mean,
+            low,
+            high,
+            Cell::number(kept("clip"), 3),
+            Cell::number(kept("class"), 3),
+        ]
+    };
+    Table {
+        id: format!("{study}_captions"),
+        title: format!("Captions of the study `{study}`"),
+        caption: format!(
+            "Captions × seeds of each attribute; how often the classifier finds the attribute in the clean and in the corrupted picture; the total \
+             effect in cosines of the judge with a 95 % bootstrap interval over captions and seeds; and the share that is kept: total effect at \
+             least {} cosines (or {} of the classifier's probability){}.",
+            asked.floor,
+            asked.floor_class,
+            if asked.only_right { ", attribute found in the clean picture" } else { "" }
+        ),
+        columns: columns(&[
+            "attribute",
+            "n",
+            "clean_right",
+            "corrupted_right",
+            "total_effect",
+            "ci_low",
+            "ci_high",
+            "kept_clip",
+            "kept_class",
+        ]),
+        rows: arms.iter().map(line).collect(),
+    }
+}
+
+fn identities(study: &str, rows: &Rows<'_>) -> Table {
+    let lines = [
+        ("I2", "The last transformer restored gives the clean picture"),
+        ("I3", "Every component restored from the corrupted run gives the corrupted picture"),
+        ("I5", "All components restored give the clean picture"),
+        ("I6", "Lockstep equals the loop (every ninth component)"),
+    ];
+    let row = |(case, what): (&str, &str)| {
+        let value = rows.0.iter().find(|row| row.metric == "identity_difference" && row.case == case);
+        let value = value.map_or(Cell::Missing, |row| Cell::Text(format!("{:.1e}", row.value)));
+        vec![Cell::from(case), Cell::from(what), value, Cell::from("0")]
+    };
+    Table {
+        id: format!("{study}_identities"),
+        title: "What must hold exactly".to_owned(),
+        caption: "Largest absolute difference of the last latents, measured on the model that is traced."
+            .to_owned(),
+        columns: columns(&["id", "identity", "largest_difference", "expected"]),
+        rows: lines.into_iter().map(row).collect(),
+    }
+}

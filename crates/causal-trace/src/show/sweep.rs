@@ -1,0 +1,112 @@
+//! How much noise it takes.
+
+use std::collections::BTreeMap;
+
+use lab::figure::{Axis, Content, Figure, Panel, Series};
+use lab::paper::Presentation;
+use lab::table::{Cell, Table};
+
+use super::{Rows, columns, interval_cells, label, summary};
+use crate::corruption::Sigma;
+use crate::experiment::{SweepStudy, TraceExperiment};
+
+pub(super) fn show(
+    experiment: &TraceExperiment,
+    name: &str,
+    study: &SweepStudy,
+    rows: &Rows<'_>,
+    shown: &mut Presentation,
+) {
+    shown.figures.push(figure(experiment, name, study, rows));
+    shown.tables.push(table(experiment, name, study, rows));
+}
+
+/// Values of a metric by noise, those in standard deviations.
+fn by_noise(rows: &Rows<'_>, metric: &str, arm: &str, unit: &str) -> Vec<(f64, Vec<f64>)> {
+    let mut found: BTreeMap<u64, (f64, Vec<f64>)> = BTreeMap::new();
+    for row in rows.select(metric, arm) {
+        if let Some(at) = row.at.filter(|_| row.tags.get("unit").is_some_and(|tag| tag == unit)) {
+            found.entry(at.to_bits()).or_insert((at, Vec::new())).1.push(row.value);
+        }
+    }
+    let mut found: Vec<(f64, Vec<f64>)> = found.into_values().collect();
+    found.sort_by(|a, b| a.0.total_cmp(&b.0));
+    found
+}
+
+fn figure(experiment: &TraceExperiment, name: &str, study: &SweepStudy, rows: &Rows<'_>) -> Figure {
+    let series = |metric: &str| -> Vec<Series> {
+        let one = |arm: &String| {
+            let points: Vec<(f64, lab::stats::Interval)> = by_noise(rows, metric, arm, "std")
+                .into_iter()
+                .filter_map(|(at, values)| Some((at, summary(&values)?)))
+                .collect();
+            Series {
+                label: label(experiment, arm),
+                band: points.iter().map(|(_, interval)| (interval.low, interval.high)).collect(),
+                points: points.into_iter().map(|(at, interval)| (at, interval.estimate)).collect(),
+                scatter: false,
+            }
+        };
+        study.arms.iter().map(one).collect()
+    };
+    let panel = |title: &str, metric: &str, unit: &str| Panel {
+        title: title.to_owned(),
+        x: Axis {
+            label: "σ in standard deviations of the subjects' embeddings".to_owned(),
+            ..Axis::default()
+        },
+        y: Axis { label: unit.to_owned(), ..Axis::default() },
+        content: Content::Lines(series(metric)),
+    };
+    Figure {
+        id: format!("{name}_sigma"),
+        title: "How much noise it takes to destroy a subject".to_owned(),
+        caption: "Mean over captions and seeds, bands 95 % bootstrap intervals.".to_owned(),
+        panels: vec![
+            panel("Total effect on the CLIP-Score", "sweep_total_effect_clip", "S(clean) − S(corrupted)"),
+            panel(
+                "Attribute still found by the classifier",
+                "sweep_corrupted_right",
+                "share of corrupted pictures",
+            ),
+        ],
+        columns: 2,
+    }
+}
+
+fn table(experiment: &TraceExperiment, name: &str, study: &SweepStudy, rows: &Rows<'_>) -> Table {
+    let mut lines = Vec::new();
+    for arm in &study.arms {
+        for sigma in &study.sigmas {
+            let (unit, at) = match sigma {
+                Sigma::Absolute(at) => ("abs", at),
+                Sigma::Deviations(at) => ("std", at),
+            };
+            let of = |metric: &str| {
+                let found = by_noise(rows, metric, arm, unit).into_iter().find(|(other, _)| other == at);
+                found.and_then(|(_, values)| summary(&values))
+            };
+            let effect = of("sweep_total_effect_clip");
+            let [mean, low, high] = interval_cells(effect, 4);
+            lines.push(vec![
+                Cell::from(label(experiment, arm).as_str()),
+                Cell::from(sigma.to_string().as_str()),
+                Cell::number(of("sweep_sigma").map(|interval| interval.estimate), 4),
+                mean,
+                low,
+                high,
+                Cell::number(of("sweep_corrupted_right").map(|interval| interval.estimate), 3),
+            ]);
+        }
+    }
+    Table {
+        id: format!("{name}_sigma"),
+        title: "Noise and its effect".to_owned(),
+        caption: "σ as asked and in the units of the embeddings; total effect in cosines with a 95 % bootstrap interval; how often the classifier \
+                  still finds the attribute."
+            .to_owned(),
+        columns: columns(&["attribute", "sigma", "absolute", "total_effect", "ci_low", "ci_high", "corrupted_right"]),
+        rows: lines,
+    }
+}

@@ -1,0 +1,131 @@
+//! What restoring states of the text encoder shows.
+
+use std::collections::BTreeSet;
+
+use lab::figure::{Axis, Content, Figure, Panel};
+use lab::paper::Presentation;
+use lab::stats;
+use lab::table::{Cell, Table};
+
+use super::{Rows, columns, interval_cells, label, summary};
+use crate::experiment::{TextStudy, TraceExperiment};
+
+pub(super) fn show(
+    experiment: &TraceExperiment,
+    name: &str,
+    study: &TextStudy,
+    rows: &Rows<'_>,
+    shown: &mut Presentation,
+) {
+    shown.tables.push(states(experiment, name, study, rows));
+    let maps = maps(experiment, name, study, rows);
+    // Attributes none of whose captions is kept have no panel.
+    if !maps.panels.is_empty() {
+        shown.figures.push(maps);
+    }
+}
+
+/// Places of tokens in the order of a caption.
+fn tokens(rows: &Rows<'_>, arm: &str) -> Vec<String> {
+    let found: BTreeSet<&String> =
+        rows.select("recovery_clip", arm).filter_map(|row| row.tags.get("token")).collect();
+    let place = |token: &&String| match token.as_str() {
+        "end" => 1000,
+        "last subject" => 0,
+        other => other.trim_start_matches("last subject ").parse::<i64>().unwrap_or(500),
+    };
+    let mut ordered: Vec<&String> = found.into_iter().collect();
+    ordered.sort_by_key(place);
+    ordered.into_iter().cloned().collect()
+}
+
+fn layers(rows: &Rows<'_>, arm: &str) -> usize {
+    let layer = |row: &&lab::row::Row| row.tags.get("layer")?.parse::<usize>().ok();
+    rows.select("recovery_clip", arm).filter_map(layer).max().map_or(0, |last| last + 1)
+}
+
+fn maps(experiment: &TraceExperiment, name: &str, study: &TextStudy, rows: &Rows<'_>) -> Figure {
+    let mut panels = Vec::new();
+    for arm in &study.arms {
+        let (tokens, layers) = (tokens(rows, arm), layers(rows, arm));
+        if tokens.is_empty() {
+            continue;
+        }
+        for part in &study.parts {
+            let value = |layer: usize, token: &String| {
+                let layer = layer.to_string();
+                let tags = [("part", part.name()), ("layer", layer.as_str()), ("token", token.as_str())];
+                stats::mean(&rows.values("recovery_clip", arm, &tags)).ok()
+            };
+            panels.push(Panel {
+                title: format!("{}: {}", label(experiment, arm), part.name()),
+                x: Axis { label: "token".to_owned(), ..Axis::default() },
+                y: Axis { label: "recovery of the CLIP-Score".to_owned(), ..Axis::default() },
+                content: Content::Heat {
+                    rows: (0..layers).map(|layer| format!("layer {layer}")).collect(),
+                    columns: tokens.iter().map(|token| token.replace("last subject", "last")).collect(),
+                    values: (0..layers)
+                        .map(|layer| tokens.iter().map(|token| value(layer, token)).collect())
+                        .collect(),
+                },
+            });
+        }
+    }
+    Figure {
+        id: format!("{name}_states"),
+        title: "What restoring one state of the text encoder brings back".to_owned(),
+        caption: "Mean recovery over the kept captions and seeds. Tokens are counted from the last subject token; `end` is end-of-text, which every \
+                  caption has, while few have a token far behind the subject."
+            .to_owned(),
+        panels,
+        columns: study.parts.len().clamp(1, 3),
+    }
+}
+
+fn states(experiment: &TraceExperiment, name: &str, study: &TextStudy, rows: &Rows<'_>) -> Table {
+    let line = |arm: &String| {
+        let attribute = experiment.arms.get(arm).map_or("", |arm| arm.attribute.name());
+        let clip = [("score", "clip")];
+        let of = |what: &str| {
+            summary(&rows.values("state_recovery", what, &[("score", "clip"), ("attribute", attribute)]))
+        };
+        let first = of("first_attention");
+        let [mean, low, high] = interval_cells(first, 3);
+        let one = |metric: &str| stats::mean(&rows.values(metric, arm, &clip)).ok();
+        vec![
+            Cell::from(label(experiment, arm).as_str()),
+            Cell::Number(first.map_or(0, |first| first.n) as f64, 0),
+            mean,
+            low,
+            high,
+            Cell::number(of("self_attn").map(|interval| interval.estimate), 3),
+            Cell::number(of("mlp").map(|interval| interval.estimate), 3),
+            Cell::number(one("best_is_first_attention"), 3),
+            Cell::number(one("causal_states"), 2),
+            Cell::number(one("causal_mlps"), 2),
+        ]
+    };
+    Table {
+        id: format!("{name}_states"),
+        title: "States of the text encoder".to_owned(),
+        caption: format!(
+            "Recovery of the CLIP-Score where the output of the first self-attention at the last subject token is restored (the paper's only causal \
+             state), with a 95 % bootstrap interval over captions and seeds; the largest recovery of any self-attention and of any MLP of a \
+             caption; how often that first one is the best of all states; and how many states, and MLPs among them, exceed {} for a caption.",
+            study.above
+        ),
+        columns: columns(&[
+            "attribute",
+            "n",
+            "first_attention",
+            "ci_low",
+            "ci_high",
+            "best_self_attn",
+            "best_mlp",
+            "first_is_best",
+            "causal_states",
+            "causal_mlps",
+        ]),
+        rows: study.arms.iter().map(line).collect(),
+    }
+}
