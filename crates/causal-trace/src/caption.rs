@@ -66,7 +66,8 @@ impl Read {
         self.subject.end - 1
     }
 
-    /// The positions that can carry anything of the subject: from its first token to the end of the text.
+    /// The caption's own positions that can carry anything of the subject: from its first token to the end of the text. Padding behind that
+    /// carries it as well (trap T2), and is traced where its positions are named.
     #[must_use]
     pub fn carriers(&self) -> Vec<usize> {
         (self.subject.start..=self.end).collect()

@@ -69,7 +69,7 @@ impl Group {
         }
     }
 
-    fn of(path: &str) -> Self {
+    pub(crate) fn of(path: &str) -> Self {
         match path.split('_').next() {
             Some("down") => Self::Down,
             Some("mid") => Self::Mid,
@@ -199,9 +199,6 @@ pub enum TextPart {
 }
 
 impl TextPart {
-    /// Every one.
-    pub const ALL: [Self; 3] = [Self::SelfAttn, Self::Mlp, Self::Block];
-
     /// Its name in tables and experiment files.
     #[must_use]
     pub fn name(self) -> &'static str {

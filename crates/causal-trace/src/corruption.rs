@@ -159,7 +159,8 @@ pub struct Encoded {
     pub clean: Tensor,
     /// Of the corrupted caption, (T, D).
     pub corrupted: Tensor,
-    /// The embeddings that each was made from, (2, T, D), the corrupted one second: what the text trace starts from.
+    /// The embeddings that each was made from, (2, T, D), the corrupted one second: what the text trace starts from. Noise on the text
+    /// encoder's output is not in them.
     pub embedded: Tensor,
     /// The ids of both, (2, T).
     pub ids: Tensor,
@@ -167,23 +168,27 @@ pub struct Encoded {
     pub applied: Applied,
 }
 
-/// The standard deviation, over all numbers, of the token embeddings of the subjects, begin and end of text included: what ROME measures
-/// (kmeng01/rome, `collect_embedding_std`).
+/// The standard deviation, over all numbers, of what the noise of `mode` is added to: of the token embeddings of the subjects, begin and end
+/// of text included, which is what ROME measures (kmeng01/rome, `collect_embedding_std`); for noise on the text encoder's output, of its
+/// rows for the same tokens.
 ///
 /// # Errors
 /// Where there is no subject, or a computation fails.
-pub fn deviation(model: &StableDiffusion, subjects: &[&str]) -> Result<f64> {
+pub fn deviation(model: &StableDiffusion, subjects: &[&str], mode: &Mode) -> Result<f64> {
     ensure!(!subjects.is_empty(), "no subject to measure embeddings of; expected at least one");
-    let mut ids = Vec::new();
+    let text = &model.text_encoder;
+    let mut all = Vec::new();
     for subject in subjects {
         let prompt = model.tokenizer.encode(subject)?;
-        let words = prompt.spans.iter().filter(|span| span.is_some()).count();
-        ids.extend_from_slice(&prompt.ids[..words + 2]);
+        let tokens = prompt.spans.iter().flatten().count() + 2;
+        let ids = Prompt::stack(std::slice::from_ref(&prompt), &model.device)?;
+        let rows = match mode {
+            Mode::TokenEmbed | Mode::Swap => text.embed(&ids)?,
+            Mode::EncoderOut | Mode::AllOut => text.forward(&ids, &mut NoTap)?.last_hidden_state,
+        };
+        all.extend(rows.narrow(1, 0, tokens)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?);
     }
-    let count = ids.len();
-    let ids = Tensor::from_vec(ids, (1, count), &model.device)?;
-    let embedded = model.text_encoder.embed(&ids)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-    Ok(lab::stats::sd(&embedded)?)
+    Ok(lab::stats::sd(&all)?)
 }
 
 impl Corruption {
@@ -228,7 +233,12 @@ impl Corruption {
         let Some(other) = &self.other else {
             bail!("a swap needs another subject for `{}`; name one", caption.subject)
         };
-        let text = caption.text.replacen(&caption.subject, other, 1);
+        // The words as they were found among the tokens, not the first letters that look like them.
+        let spans = &read.prompt.spans[read.subject.clone()];
+        let (Some(Some(first)), Some(Some(last))) = (spans.first(), spans.last()) else {
+            bail!("caption `{}`: its subject has no place in the text", caption.text)
+        };
+        let text = format!("{}{other}{}", &caption.text[..first.start], &caption.text[last.end..]);
         let swapped = Caption::new(text, other.clone()).read(&model.tokenizer)?;
         ensure!(
             swapped.subject == read.subject,
@@ -278,7 +288,7 @@ impl Corruption {
 }
 
 /// Mean norm of the rows of (N, D).
-pub(crate) fn norm(rows: &Tensor) -> Result<f64> {
+fn norm(rows: &Tensor) -> Result<f64> {
     let squares = rows.to_dtype(DType::F64)?.sqr()?.sum(1)?.sqrt()?;
     Ok(squares.mean_all()?.to_scalar::<f64>()?)
 }

@@ -1,5 +1,6 @@
 //! The experiment file of this paper: arms, studies, their checks, and the trials that they make.
 
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -9,6 +10,7 @@ use lab::experiment::Experiment;
 use lab::paper::TrialSpec;
 use schemars::JsonSchema;
 use sd_core::pipeline::Parts;
+use sd_core::sampling::SamplerKind;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use worlds::datasets::Hub;
@@ -18,7 +20,7 @@ use crate::components::{Reading, TextPart};
 use crate::corruption::{Mode, Sigma};
 use crate::cost;
 use crate::lockstep::Half;
-use crate::probes::Attribute;
+use crate::probes::{self, Attribute, Probe};
 use crate::trace::Control;
 
 /// `experiments/causal-trace/*.yaml`.
@@ -63,6 +65,9 @@ pub enum Study {
 pub struct IdentityStudy {
     /// Steps of the sampler.
     pub steps: usize,
+    /// Millions of bytes that activations may take; no limit where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u64>,
 }
 
 /// How pictures are made and subjects destroyed.
@@ -73,6 +78,9 @@ pub struct Making {
     pub steps: usize,
     /// g in `uncond + g·(cond − uncond)`.
     pub guidance: f64,
+    /// The sampler.
+    #[serde(default)]
+    pub sampler: Sampler,
     /// Where the noise goes.
     #[serde(default)]
     pub mode: Mode,
@@ -82,6 +90,34 @@ pub struct Making {
     /// Millions of bytes that activations may take; no limit where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_mb: Option<u64>,
+}
+
+/// Samplers whose steps take no fresh noise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sampler {
+    /// DDIM with η = 0.
+    #[default]
+    Ddim,
+    /// Pseudo linear multistep, the default of Stable Diffusion 1.4's pipeline: one evaluation more than there are steps.
+    Pndm,
+    /// Euler's method.
+    Euler,
+    /// DPM-Solver++ of second order.
+    DpmSolver,
+}
+
+impl Sampler {
+    /// The engine's name of it.
+    #[must_use]
+    pub fn kind(self) -> SamplerKind {
+        match self {
+            Self::Ddim => SamplerKind::Ddim,
+            Self::Pndm => SamplerKind::Pndm,
+            Self::Euler => SamplerKind::Euler,
+            Self::DpmSolver => SamplerKind::DpmSolver,
+        }
+    }
 }
 
 /// Which captions are traced, and which of them count.
@@ -166,22 +202,37 @@ pub struct TextStudy {
 pub struct SweepStudy {
     /// The attributes.
     pub arms: Vec<String>,
-    /// Their captions.
-    pub captions: Captions,
+    /// Captions of each attribute.
+    pub captions: usize,
     /// How pictures are made; its `sigma` is not looked at.
     pub making: Making,
     /// The noises.
     pub sigmas: Vec<Sigma>,
 }
 
+/// What studies of captions have in common.
+struct Common<'a> {
+    arms: &'a [String],
+    captions: usize,
+    /// Least total effects.
+    floors: [f64; 2],
+    making: &'a Making,
+}
+
 impl Study {
-    /// Its name in the file, its attributes, captions and making.
-    fn parts(&self) -> (&'static str, Option<(&[String], &Captions, &Making)>) {
+    /// Its name in the file, and what it has in common with others.
+    fn parts(&self) -> (&'static str, Option<Common<'_>>) {
+        let common = |arms, captions: &Captions, making| {
+            let floors = [captions.floor, captions.floor_class];
+            Some(Common { arms, captions: captions.count, floors, making })
+        };
         match self {
             Self::Identities(_) => ("identities", None),
-            Self::Unet(study) => ("unet", Some((&study.arms, &study.captions, &study.making))),
-            Self::Text(study) => ("text", Some((&study.arms, &study.captions, &study.making))),
-            Self::Sweep(study) => ("sweep", Some((&study.arms, &study.captions, &study.making))),
+            Self::Unet(study) => ("unet", common(&study.arms, &study.captions, &study.making)),
+            Self::Text(study) => ("text", common(&study.arms, &study.captions, &study.making)),
+            Self::Sweep(SweepStudy { arms, captions, making, .. }) => {
+                ("sweep", Some(Common { arms, captions: *captions, floors: [0.0; 2], making }))
+            }
         }
     }
 }
@@ -219,9 +270,9 @@ fn check_study(
     let path = |key: &str| format!("studies.{name}.{kind}.{key}");
     let refuse =
         |key: &str, expected: &str, found: String| Err(document.error_at(&path(key), expected, found, ""));
-    let Some((arms, captions, making)) = parts else { return Ok(()) };
+    let Some(Common { arms, captions, floors, making }) = parts else { return Ok(()) };
     for (index, arm) in arms.iter().enumerate() {
-        if !experiment.arms.contains_key(arm) {
+        let Some(found) = experiment.arms.get(arm) else {
             let known: Vec<&str> = experiment.arms.keys().map(String::as_str).collect();
             let expected = format!("one of {}", known.join(", "));
             return Err(document.error_at(
@@ -230,33 +281,82 @@ fn check_study(
                 arm,
                 "add it under `arms:`",
             ));
+        };
+        let there = captions_of(&experiment.data[MODEL], found.attribute, 0).len();
+        if captions > there {
+            let expected = format!("at most {there}, which is how many captions there are of `{arm}`");
+            return refuse(captions_key(study), &expected, captions.to_string());
         }
     }
-    if captions.count == 0 {
-        return refuse("captions.count", "at least 1", "0".to_owned());
+    if captions == 0 {
+        return refuse(captions_key(study), "at least 1", "0".to_owned());
     }
-    if captions.floor < 0.0 {
-        return refuse("captions.floor", "at least 0", captions.floor.to_string());
+    if floors.iter().any(|floor| *floor < 0.0) {
+        return refuse("captions", "floors of at least 0", format!("{floors:?}"));
     }
     if making.steps == 0 {
         return refuse("making.steps", "at least 1", "0".to_owned());
     }
     match study {
-        Study::Unet(study) if !study.controls.contains(&Control::Clean) => {
-            refuse("controls", "`clean` among them: the trace itself", format!("{:?}", study.controls))
+        Study::Unet(study) => {
+            check_unet(study).map_or(Ok(()), |(key, expected, found)| refuse(key, expected, found))
         }
-        Study::Unet(study) if study.halves.is_empty() => {
-            refuse("halves", "at least one of cond, uncond and both", "none".to_owned())
-        }
-        Study::Unet(study) if study.window == 0 => refuse("window", "at least 1", "0".to_owned()),
         Study::Text(study) if study.parts.is_empty() => refuse("parts", "at least one", "none".to_owned()),
+        Study::Text(study) if !matches!(study.making.mode, Mode::TokenEmbed | Mode::Swap) => refuse(
+            "making.mode",
+            "token_embed or swap: noise on the text encoder's output comes behind all that could be restored",
+            study.making.mode.name().to_owned(),
+        ),
         Study::Sweep(study) if study.sigmas.is_empty() => refuse("sigmas", "at least one", "none".to_owned()),
         _ => Ok(()),
     }
 }
 
+fn captions_key(study: &Study) -> &'static str {
+    if matches!(study, Study::Sweep(_)) { "captions" } else { "captions.count" }
+}
+
+/// The key that is wrong, what was expected, and what was found.
+fn check_unet(study: &UnetStudy) -> Option<(&'static str, &'static str, String)> {
+    fn twice<T: PartialEq>(all: &[T]) -> bool {
+        (1..all.len()).any(|at| all[..at].contains(&all[at]))
+    }
+    let names = |controls: &[Control]| controls.iter().map(|one| one.name()).collect::<Vec<_>>().join(", ");
+    let halves = || study.halves.iter().map(|half| half.name()).collect::<Vec<_>>().join(", ");
+    if !study.controls.contains(&Control::Clean) || twice(&study.controls) {
+        return Some((
+            "controls",
+            "each control once, `clean` among them: the trace itself",
+            names(&study.controls),
+        ));
+    }
+    if study.halves.is_empty() || twice(&study.halves) {
+        return Some(("halves", "at least one of cond, uncond and both, each once", halves()));
+    }
+    if study.controls.contains(&Control::OwnLatent) && study.halves[0] == Half::Uncond {
+        return Some((
+            "halves",
+            "cond or both first: values of a run's own latents differ there alone",
+            halves(),
+        ));
+    }
+    if study.making.guidance <= 1.0 && study.halves != [Half::Cond] {
+        return Some((
+            "halves",
+            "cond alone, since there is no other half at guidance 1 and below",
+            halves(),
+        ));
+    }
+    (study.window == 0).then(|| ("window", "at least 1", "0".to_owned()))
+}
+
+/// The captions of an attribute: those of its own world for what ships, else those after the paper's templates.
+pub(crate) fn captions_of(model: &str, attribute: Attribute, seed: u64) -> Vec<Probe> {
+    if model == SHIPPED { probes::of_world(attribute, seed) } else { probes::of_paper(attribute, seed) }
+}
+
 /// What rows carry in the place of an arm, beside the attributes.
-pub(crate) const DERIVED: [&str; 18] = [
+const DERIVED: [&str; 14] = [
     "model",
     "resnet",
     "attn1",
@@ -265,10 +365,6 @@ pub(crate) const DERIVED: [&str; 18] = [
     "down",
     "mid",
     "up",
-    "clean",
-    "foreign",
-    "permuted",
-    "noise",
     "cond",
     "uncond",
     "both",
@@ -278,7 +374,10 @@ pub(crate) const DERIVED: [&str; 18] = [
 ];
 
 fn check_claims(document: &Document, experiment: &TraceExperiment) -> std::result::Result<(), ConfigError> {
-    let arms: Vec<&str> = experiment.arms.keys().map(String::as_str).chain(DERIVED).collect();
+    let arms: Vec<&str> = {
+        let controls = Control::ALL.map(Control::name);
+        experiment.arms.keys().map(String::as_str).chain(DERIVED).chain(controls).collect()
+    };
     let studies: Vec<&str> = experiment.studies.keys().map(String::as_str).collect();
     match lab::judge::validate(&experiment.claims, &arms, &studies).into_iter().next() {
         Some((path, message)) => Err(document.error_at(&path, message, "something else", "")),
@@ -327,14 +426,38 @@ pub(crate) fn digest(role: &str, name: &str) -> Result<String> {
     Ok(lab::digest::of_bytes(all.as_bytes()))
 }
 
-/// Size and digest of the first mebibyte.
-fn beginning(path: &Path) -> std::io::Result<String> {
-    use std::io::Read;
-    let file = std::fs::File::open(path)?;
-    let size = file.metadata()?.len();
-    let mut bytes = Vec::new();
-    file.take(1 << 20).read_to_end(&mut bytes)?;
-    Ok(format!("{size} {}", lab::digest::of_bytes(&bytes)))
+/// Digest of a file: of a small one whole, of a large one size and beginning, and of weights the beginning of each tensor too, so that an
+/// edit of one tensor is seen without reading gigabytes.
+fn beginning(path: &Path) -> Result<String> {
+    const SMALL: u64 = 16 << 20;
+    const PIECE: usize = 4096;
+    let size = std::fs::metadata(path)?.len();
+    if size <= SMALL {
+        return Ok(lab::digest::of_file(path)?);
+    }
+    let mut file = std::fs::File::open(path)?;
+    let mut seen = format!("{size} ").into_bytes();
+    let mut piece = |at: u64, length: usize| -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(at))?;
+        (&mut file).take(length as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    if path.extension().is_some_and(|extension| extension == "safetensors") {
+        let length = u64::from_le_bytes(piece(0, 8)?.as_slice().try_into()?);
+        anyhow::ensure!(length < size, "a header of {length} bytes in a file of {size}");
+        let header = piece(8, length as usize)?;
+        let tensors: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&header)?;
+        for tensor in tensors.values() {
+            if let Some(begin) = tensor["data_offsets"][0].as_u64() {
+                seen.extend(piece(8 + length + begin, PIECE)?);
+            }
+        }
+        seen.extend(header);
+    } else {
+        seen.extend(piece(0, 1 << 20)?);
+    }
+    Ok(lab::digest::of_bytes(&seen))
 }
 
 /// Seconds that one row of a pass takes on a core, for the estimate of `--dry-run` alone: sd-mini's where the model is not here.
@@ -368,13 +491,14 @@ pub fn trials(experiment: &TraceExperiment) -> Result<Vec<TrialSpec>> {
             seconds,
             bytes: 120_000,
         };
-        let Some((arms, captions, making)) = study.parts().1 else {
-            trials.push(base("model", String::new(), experiment.seed, json!(study), 20.0));
+        let Some(Common { arms, captions, making, .. }) = study.parts().1 else {
+            let seconds = 2.0 * 150.0 * 2.0 * row_seconds;
+            trials.push(base("model", String::new(), experiment.seed, json!(study), seconds));
             continue;
         };
         let seconds = runs(study) as f64 * 2.0 * making.steps as f64 * row_seconds;
         for arm in arms {
-            for index in 0..captions.count {
+            for index in 0..captions {
                 for seed in 0..u64::from(experiment.seeds) {
                     let mut config =
                         json!({"study": without_arms(study), "attribute": experiment.arms[arm].attribute});
@@ -416,7 +540,7 @@ fn without_arms(study: &Study) -> Study {
             (study.arms, study.captions.count, study.galleries) = (Vec::new(), 0, 0);
         }
         Study::Text(study) => (study.arms, study.captions.count) = (Vec::new(), 0),
-        Study::Sweep(study) => (study.arms, study.captions.count) = (Vec::new(), 0),
+        Study::Sweep(study) => (study.arms, study.captions) = (Vec::new(), 0),
     }
     study
 }

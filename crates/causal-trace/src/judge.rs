@@ -64,6 +64,12 @@ pub fn classified(
     let logits = judges.classifier.logits(&units(pixels, judges.side)?)?;
     let place =
         Attribute::ALL.iter().position(|&one| one == attribute).context("an attribute without logits")?;
+    ensure!(
+        class < attribute.classes(),
+        "class {class} of {} of `{}`",
+        attribute.classes(),
+        attribute.name()
+    );
     let logits = logits[place].detach().to_dtype(DType::F64)?.to_vec2::<f64>()?;
     let one = |row: &Vec<f64>| {
         let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -92,8 +98,8 @@ impl ClipJudge {
             let path = folder.join(name);
             std::fs::read_to_string(&path).with_context(|| {
                 format!(
-                    "{}: a judge is a folder with config.json, weights, tokenizer and preprocessor_config.json, such as \
-                     openai/clip-vit-base-patch32\n  help: `cargo xtask datasets fetch` gets what the manifests name; or give --judge another folder",
+                    "{}: a judge is a folder with config.json, weights, tokenizer and preprocessor_config.json, as \
+                     transformers saves it\n  help: name such a folder; its weights must be safetensors",
                     path.display()
                 )
             })

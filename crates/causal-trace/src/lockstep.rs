@@ -133,12 +133,12 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// Specification, section 2.3: DDIM's steps, guidance 7.5, the half with the prompt, all steps.
+    /// Specification, section 2.3: 50 steps of DDIM, guidance 7.5, the half with the prompt, all steps.
     fn default() -> Self {
         Self {
             steps: 50,
             guidance: 7.5,
-            sampler: None,
+            sampler: Some(SamplerKind::Ddim),
             seed: 0,
             size: None,
             half: Half::Cond,
@@ -228,6 +228,13 @@ impl<'a> Lockstep<'a> {
 
     fn check(&self, runs: &[Run]) -> Result<()> {
         ensure!(!runs.is_empty(), "no run to advance; expected at least one");
+        let restores = runs.iter().any(|run| run.patch.is_some());
+        ensure!(
+            self.is_guided() || self.settings.half == Half::Cond || !restores,
+            "guidance {} leaves out the half without the prompt, and `{}` would restore it\n  expected: guidance above 1, or the half `cond`",
+            self.settings.guidance,
+            self.settings.half.name()
+        );
         let steps = self.sampler.evaluations();
         if let Some(range) = &self.settings.restored_steps {
             ensure!(
@@ -304,9 +311,9 @@ impl<'a> Lockstep<'a> {
             ensure!(
                 filled <= capacity,
                 "a run and its donor need {filled} rows of {} MB; the memory budget of {} MB holds {capacity}\n  help: allow at least {} MB",
-                row.div_ceil(1 << 20),
-                budget >> 20,
-                (row * filled as u64).div_ceil(1 << 20)
+                row.div_ceil(MEGABYTE),
+                budget / MEGABYTE,
+                (row * filled as u64).div_ceil(MEGABYTE)
             );
             if let Some(chunk) = chunks.last_mut() {
                 chunk.extend(more);
@@ -326,8 +333,12 @@ impl<'a> Lockstep<'a> {
         for step in 0..steps {
             let restored = self.settings.restored_steps.as_ref().is_none_or(|range| range.contains(&step));
             let scheduled = self.settings.scheduled;
-            let pass =
-                layout.pass(restored, scheduled, scheduled && step == 0, step as u64 ^ self.settings.seed)?;
+            let pass = layout.pass(
+                restored,
+                scheduled,
+                scheduled && step == 0,
+                [self.settings.seed, step as u64],
+            )?;
             row_passes += pass.row_passes;
             let input = layout.input(&self.sampler.scale_model_input(&latents, step)?)?;
             let timestep = self.sampler.timesteps()[step];
@@ -377,6 +388,9 @@ impl<'a> Lockstep<'a> {
         Ok(self.sampler.guided_step(state, halves, self.settings.guidance, step, latents, fresh.as_ref())?)
     }
 }
+
+/// As memory budgets are typed.
+const MEGABYTE: u64 = 1_000_000;
 
 /// Bytes that one row of a pass takes at most, estimated: all skip connections, and at the finest level the joined input of a residual
 /// block with its two temporaries, or the feed-forward's gates.

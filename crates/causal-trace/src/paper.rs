@@ -4,6 +4,7 @@ use std::path::Path;
 
 use lab::config::{ConfigError, Document};
 use lab::paper::{Header, Outcome, Paper, Presentation, Reproduction, TrialContext, TrialSpec};
+use lab::row::Row;
 
 use crate::experiment::{self, JUDGE, MODEL, SHIPPED, TraceExperiment};
 use crate::{run, show};
@@ -67,8 +68,8 @@ impl Reproduction for Opened {
         experiment::folder_of(MODEL, model)?;
         experiment::folder_of(JUDGE, judge)?;
         anyhow::ensure!(
-            judge != SHIPPED || model == SHIPPED,
-            "data.{JUDGE}: `{SHIPPED}` judges pictures of its own world alone, and data.{MODEL} is {model}\n  help: name the folder of a CLIP \
+            (judge == SHIPPED) == (model == SHIPPED),
+            "data.{JUDGE}: {judge}: `{SHIPPED}` judges pictures of its own world and nobody else does, and data.{MODEL} is {model}\n  help: name the folder of a CLIP \
              that is not the model's own, such as openai/clip-vit-base-patch32"
         );
         Ok(())
@@ -76,6 +77,10 @@ impl Reproduction for Opened {
 
     fn run(&self, trial: &TrialSpec, context: &mut TrialContext) -> anyhow::Result<()> {
         run::run(&self.experiment, trial, context)
+    }
+
+    fn derived(&self, rows: &[Row]) -> Vec<Row> {
+        crate::sets::derived(&self.experiment, rows)
     }
 
     fn present(&self, outcome: &Outcome) -> anyhow::Result<Presentation> {

@@ -1,11 +1,11 @@
 //! Probe captions: an attribute, a caption that names it, and the words that do.
 
-use anyhow::{Result, ensure};
 use sd_core::rng::Rng;
 use sd_mini::classifier;
 use serde::{Deserialize, Serialize};
 use worlds::scenes::{
-    Action, Animal, Colour, Kind, Named, Place, Shape, Viewpoint, Wording, caption, colours_of, styles_of,
+    Action, Animal, Colour, Kind, Named, Place, Shape, Viewpoint, Wording, caption, colours_of, plural,
+    styles_of,
 };
 
 use crate::caption::Caption;
@@ -67,31 +67,15 @@ impl Attribute {
 pub struct Probe {
     /// The caption and its subject.
     pub caption: Caption,
-    /// The same template with another value of the attribute, of as many tokens: the foreign donor's caption.
+    /// The same template with another value of the attribute: the foreign donor's caption. In sd-mini's world it has as many tokens.
     pub foreign: Caption,
     /// The class that the classifier should find; none for a model that it does not know.
     pub class: Option<usize>,
 }
 
-/// Captions of sd-mini's world. All of them are such as training may have seen: no combination is held out.
-///
-/// # Errors
-/// Where there are fewer than `count` captions of this attribute.
-pub fn of_world(attribute: Attribute, count: usize, seed: u64) -> Result<Vec<Probe>> {
-    let mut all = all_of_world(attribute, seed);
-    ensure!(
-        count <= all.len(),
-        "{count} captions of `{}`; the world has {} of them",
-        attribute.name(),
-        all.len()
-    );
-    all.truncate(count);
-    Ok(all)
-}
-
-/// All captions of an attribute, in an order that the seed draws.
+/// Captions of sd-mini's world, in an order that the seed draws. All of them are such as training may have seen: no combination is held out.
 #[must_use]
-pub fn all_of_world(attribute: Attribute, seed: u64) -> Vec<Probe> {
+pub fn of_world(attribute: Attribute, seed: u64) -> Vec<Probe> {
     let mut all = match attribute {
         Attribute::Object => objects(),
         Attribute::Style => styles(),
@@ -100,7 +84,7 @@ pub fn all_of_world(attribute: Attribute, seed: u64) -> Vec<Probe> {
         Attribute::Viewpoint => viewpoints(),
         Attribute::Count => counts(),
     };
-    Rng::new(seed, &format!("causal-trace/probes/{}", attribute.name()), 0).shuffle(&mut all);
+    shuffle(&mut all, attribute, seed);
     all
 }
 
@@ -217,7 +201,7 @@ fn counts() -> Vec<Probe> {
 
 /// Captions after the paper's templates (specification, section 3; recollected, not verified), for Stable Diffusion.
 #[must_use]
-pub fn of_paper(attribute: Attribute) -> Vec<Probe> {
+pub fn of_paper(attribute: Attribute, seed: u64) -> Vec<Probe> {
     let [first, second]: [&[&str]; 2] = match attribute {
         Attribute::Object => [&OBJECTS, &LOCATIONS],
         Attribute::Style => [&STYLES, &THINGS],
@@ -230,9 +214,11 @@ pub fn of_paper(attribute: Attribute) -> Vec<Probe> {
         Attribute::Object => format!("A photo of {value} in {other}."),
         Attribute::Style => format!("A {other} in the style of {value}"),
         Attribute::Colour => format!("A {value} {other}"),
-        Attribute::Action => format!("An {other} {value}"),
+        Attribute::Action => format!("{} {other} {value}", if other.starts_with('o') { "An" } else { "A" }),
         Attribute::Viewpoint => format!("A {other} from the {value}"),
-        Attribute::Count => format!("A photo of {value} {other}s in a room."),
+        Attribute::Count => {
+            format!("A photo of {value} {} in a room.", plural(&other.replace("knife", "knive")))
+        }
     };
     let mut all = Vec::new();
     for other in second {
@@ -245,7 +231,12 @@ pub fn of_paper(attribute: Attribute) -> Vec<Probe> {
             });
         }
     }
+    shuffle(&mut all, attribute, seed);
     all
+}
+
+fn shuffle(all: &mut [Probe], attribute: Attribute, seed: u64) {
+    Rng::new(seed, &format!("causal-trace/probes/{}", attribute.name()), 0).shuffle(all);
 }
 
 const OBJECTS: [&str; 20] = [
@@ -297,14 +288,14 @@ pub fn subjects(probes: &[Probe]) -> Vec<&str> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn every_attribute_has_twenty_captions_that_name_it_and_a_foreign_one_that_does_not() {
         for attribute in Attribute::ALL {
-            let probes = of_world(attribute, 20, 5).unwrap();
-            assert_eq!(probes, of_world(attribute, 20, 5).unwrap());
+            let probes = of_world(attribute, 5);
+            assert_eq!(probes, of_world(attribute, 5));
+            assert!(probes.len() >= 20, "{attribute:?}");
             for Probe { caption, foreign, class } in &probes {
                 assert!(caption.text.contains(&caption.subject), "{caption:?}");
                 assert!(!foreign.text.contains(&caption.subject), "{caption:?} {foreign:?}");
@@ -313,21 +304,23 @@ mod tests {
                 assert_eq!(words(&caption.text), words(&foreign.text));
             }
         }
-        assert!(of_world(Attribute::Action, 25, 0).unwrap_err().to_string().contains("24 of them"));
     }
 
     #[test]
     fn the_papers_templates_hold_their_subjects() {
         for attribute in Attribute::ALL {
-            let probes = of_paper(attribute);
+            let probes = of_paper(attribute, 0);
             assert!(probes.len() >= 56);
             assert!(probes.iter().all(|probe| probe.caption.text.contains(&probe.caption.subject)));
+            let first: std::collections::BTreeSet<&str> =
+                probes[..10].iter().map(|probe| probe.caption.subject.as_str()).collect();
+            assert!(first.len() > 2, "shuffled: {first:?}");
         }
     }
 
     #[test]
     fn captions_read_as_the_templates_say() {
-        let first = |attribute| of_world(attribute, 1, 0).unwrap().remove(0).caption;
+        let first = |attribute| of_world(attribute, 0).remove(0).caption;
         assert!(first(Attribute::Object).text.starts_with("a photo of a"));
         assert!(first(Attribute::Style).text.contains(" in the style of "));
         assert!(first(Attribute::Count).text.ends_with("in the kitchen"));

@@ -8,7 +8,7 @@ use sd_core::pipeline::{StableDiffusion, pixels};
 
 use crate::caption::{Caption, Read};
 use crate::components::{Component, Reading, TextPart, TextState, components, text_states, window};
-use crate::corruption::{Applied, Corruption, Encoded};
+use crate::corruption::{Applied, Corruption, Encoded, Mode};
 use crate::lockstep::{Change, Donor, Lockstep, Patch, Run, Settings, Told};
 use crate::text;
 
@@ -43,6 +43,10 @@ pub enum Control {
 }
 
 impl Control {
+    /// Every one.
+    pub const ALL: [Self; 6] =
+        [Self::Clean, Self::Corrupted, Self::Foreign, Self::Permuted, Self::Noise, Self::OwnLatent];
+
     /// Its name in tables and experiment files.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -275,6 +279,12 @@ fn plan(
             }
         }
         Targets::Text { parts, tokens } => {
+            ensure!(
+                matches!(spec.corruption.mode, Mode::TokenEmbed | Mode::Swap),
+                "noise on the text encoder's output (`{}`) comes behind every state of it: there is nothing to restore\n  expected: the corruption \
+                 token_embed or swap",
+                spec.corruption.mode.name()
+            );
             let tokens = if tokens.is_empty() { read.carriers() } else { tokens.clone() };
             let window = read.prompt.ids.len();
             if let Some(token) = tokens.iter().find(|&&token| token >= window) {

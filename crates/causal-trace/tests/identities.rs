@@ -207,6 +207,38 @@ fn i6_other_halves_controls_and_steps_do_not_depend_on_the_schedule() {
     }
 }
 
+/// Windows, own latents, chunks, guidance of 1 and a sampler with fresh noise: none depends on which rows are left out.
+#[test]
+fn i6_nothing_depends_on_the_schedule_or_on_chunks() {
+    let names = ["down_blocks.1.resnets.1", "up_blocks.0.resnets.2", "up_blocks.2.attentions.0.transformer_blocks.0.ff"];
+    let unet = |window, controls: &[Control]| Targets::Unet {
+        reading: Reading::Module,
+        only: names.map(str::to_owned).to_vec(),
+        window,
+        controls: controls.to_vec(),
+    };
+    let usual = [Control::Clean, Control::Foreign];
+    let cases: [(&str, Targets, fn(&mut Settings)); 5] = [
+        ("a window of three", unet(3, &usual), |_| {}),
+        ("own latents", unet(1, &[Control::OwnLatent]), |_| {}),
+        ("guidance 1", unet(1, &usual), |settings| settings.guidance = 1.0),
+        ("fresh noise", unet(1, &usual), |settings| settings.sampler = Some(SamplerKind::EulerAncestral)),
+        ("a stream", unet(1, &usual), |settings| settings.half = Half::Both),
+    ];
+    for (what, targets, change) in cases {
+        let mut spec = Spec { targets, foreign: Some("two green stars in the style of ivo lund".to_owned()), ..spec() };
+        change(&mut spec.settings);
+        let scheduled = trace(model(), &caption(), &spec).unwrap();
+        spec.settings.scheduled = false;
+        let plain = trace(model(), &caption(), &spec).unwrap();
+        assert_eq!(bits(&scheduled.latents), bits(&plain.latents), "{what}");
+        (spec.settings.scheduled, spec.settings.memory) = (true, Some(6_000_000));
+        let chunked = trace(model(), &caption(), &spec).unwrap();
+        assert!(chunked.chunks > 1, "{what}");
+        assert_eq!(bits(&scheduled.latents), bits(&chunked.latents), "{what}, in chunks");
+    }
+}
+
 #[test]
 fn i7_at_guidance_1_the_half_without_the_prompt_is_not_there() {
     let mut spec = spec();
@@ -274,6 +306,23 @@ fn corruptions_touch_what_they_say() {
     assert!((0..touched.len()).all(|at| touched[at] == (at >= read.subject.start)));
 }
 
+/// "top" also stands in "stop": the words are replaced where their tokens are.
+#[test]
+fn a_swap_replaces_words_and_not_letters() {
+    let caption = Caption::new("a star in red", "a");
+    let read = caption.read(&model().tokenizer).unwrap();
+    let corruption = Corruption { mode: Mode::Swap, other: Some("one".to_owned()), ..Corruption::default() };
+    let encoded = corruption.encode(model(), &caption, &read).unwrap();
+    let ids = encoded.ids.to_vec2::<u32>().unwrap();
+    let expected = model().tokenizer.encode("one star in red").unwrap().ids;
+    assert_eq!((&ids[0], &ids[1]), (&read.prompt.ids, &expected));
+    let later = Caption::new("star a a star", "a star");
+    let read = later.read(&model().tokenizer).unwrap();
+    let corruption = Corruption { other: Some("two stars".to_owned()), ..corruption };
+    let ids = corruption.encode(model(), &later, &read).unwrap().ids.to_vec2::<u32>().unwrap();
+    assert_eq!(ids[1], model().tokenizer.encode("star a two stars").unwrap().ids);
+}
+
 #[test]
 fn noise_is_drawn_once_and_as_large_as_asked() {
     let (caption, spec) = (caption(), spec());
@@ -289,7 +338,7 @@ fn noise_is_drawn_once_and_as_large_as_asked() {
 
 #[test]
 fn a_deviation_is_that_of_the_subjects_embeddings_with_begin_and_end() {
-    let std = causal_trace::corruption::deviation(model(), &["bela cruz", "star"]).unwrap();
+    let std = causal_trace::corruption::deviation(model(), &["bela cruz", "star"], &Mode::TokenEmbed).unwrap();
     let ids: Vec<u32> = ["bela cruz", "star"]
         .into_iter()
         .flat_map(|subject| {
@@ -338,6 +387,12 @@ fn bad_input_is_refused_with_what_to_do() {
     assert!(said.contains("2 and 1 tokens"), "{said}");
     let said = refused(&caption(), |spec| spec.settings.restored_steps = Some(1..9));
     assert!(said.contains("1..9 of 2"), "{said}");
+    let said = refused(&caption(), |spec| (spec.settings.guidance, spec.settings.half) = (1.0, Half::Both));
+    assert!(said.contains("leaves out the half"), "{said}");
+    let said = refused(&caption(), |spec| {
+        (spec.targets, spec.corruption.mode) = (Targets::text_states(), Mode::AllOut);
+    });
+    assert!(said.contains("nothing to restore") && said.contains("token_embed"), "{said}");
     for text in ["3", "std:", "abs:-1", "sd:3", "std:nan"] {
         assert!(text.parse::<Sigma>().unwrap_err().to_string().contains("std:K"), "{text}");
     }

@@ -37,6 +37,9 @@ pub struct Reproduce {
     /// Folder that holds real data sets [default: $DIFFLAB_DATA]; the Hub's cache folder is looked into as well.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// The model to reproduce it on, for papers about a model: a folder that diffusers saved, or a name. Sets `data.model`.
+    #[arg(long, value_name = "DIR|NAME")]
+    pub model: Option<String>,
     /// Folder for the results [default: results/PAPER/SCALE; with `all`, DIR/PAPER/SCALE].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

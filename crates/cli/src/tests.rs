@@ -39,10 +39,11 @@ fn bare_reproduce_takes_the_documented_defaults() {
 #[test]
 fn every_option_of_reproduce_is_read() {
     let typed = reproduce(
-        "all --scale paper -s seeds=2 --set arms.adam.lr=1e-3 --device cuda:1 --data d --out o --jobs 3 --threads 2 \
+        "all --model m --scale paper -s seeds=2 --set arms.adam.lr=1e-3 --device cuda:1 --data d --out o --jobs 3 --threads 2 \
          --executor slurm --shard 2/4 --fail-fast --rerun --dry-run --progress json",
     );
     assert_eq!(typed.overrides.set, ["seeds=2", "arms.adam.lr=1e-3"]);
+    assert_eq!(typed.model.as_deref(), Some("m"));
     assert_eq!((typed.scale, typed.device), (Scale::Paper, Device::Cuda(1)));
     assert_eq!((typed.jobs, typed.threads), (Some(3), Some(2)));
     assert_eq!((typed.executor, typed.progress), (Executor::Slurm, Progress::Json));

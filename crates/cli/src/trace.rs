@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::generate::{finite, seed};
+use crate::generate::{Sampler, finite, seed};
 use crate::reproduce::{Device, at_least_one};
 
 pub(crate) const EXAMPLES: &str = "\
@@ -47,6 +47,9 @@ pub struct Trace {
     /// How strongly the caption is followed [default: 7.5; what sd-mini's gates were measured with].
     #[arg(long, value_name = "G", value_parser = finite, allow_negative_numbers = true)]
     pub guidance: Option<f64>,
+    /// The sampler; those that take fresh noise give all runs the same.
+    #[arg(long, value_enum, default_value_t = Sampler::Ddim)]
+    pub sampler: Sampler,
     /// Seed of the latents and of the noise on the subject.
     #[arg(long, value_name = "N", default_value = "0", value_parser = seed, allow_negative_numbers = true)]
     pub seed: u64,

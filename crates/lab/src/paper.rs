@@ -53,6 +53,12 @@ pub trait Reproduction: Send + Sync {
     /// # Errors
     /// Any failure of the trial; it costs this trial only.
     fn run(&self, trial: &TrialSpec, context: &mut TrialContext) -> anyhow::Result<()>;
+    /// Rows that follow from those of all trials together, where a claim is about something that no trial can see alone (a set of
+    /// components that is determined over captions, say). They are judged and shown with the others, and not stored.
+    fn derived(&self, rows: &[Row]) -> Vec<Row> {
+        let _ = rows;
+        Vec::new()
+    }
     /// Makes tables and figures of what came out. Rows may be incomplete where trials failed.
     ///
     /// # Errors

@@ -133,7 +133,7 @@ impl<'a> Layout<'a> {
 
     /// A pass in which rows are `restored` or not, and in which rows may be left out where it is `scheduled`; in the `first` step all
     /// latents are equal.
-    pub(super) fn pass(&self, restored: bool, scheduled: bool, first: bool, seed: u64) -> Result<Pass> {
+    pub(super) fn pass(&self, restored: bool, scheduled: bool, first: bool, noise: [u64; 2]) -> Result<Pass> {
         let patched: &[Patched<'_>] = if restored { &self.patched } else { &[] };
         let end = self.network.modules().len();
         let mut ways = vec![Way::Whole; self.rows.len()];
@@ -145,7 +145,7 @@ impl<'a> Layout<'a> {
                 self.leave_dead(&mut ways[one.row], one);
             }
         }
-        Ok(self.planned(&ways, patched, end, seed)?)
+        Ok(self.planned(&ways, patched, end, noise)?)
     }
 
     /// In the first step rows with equal text are one until their first patch.
@@ -195,7 +195,7 @@ impl<'a> Layout<'a> {
         };
     }
 
-    fn planned(&self, ways: &[Way], patched: &[Patched<'_>], end: usize, seed: u64) -> Result<Pass> {
+    fn planned(&self, ways: &[Way], patched: &[Patched<'_>], end: usize, noise: [u64; 2]) -> Result<Pass> {
         let active = |place: usize| -> Vec<usize> {
             (0..ways.len()).filter(|&row| ways[row].is_active(place)).collect()
         };
@@ -213,7 +213,7 @@ impl<'a> Layout<'a> {
             now = next;
             under_way.push(now.clone());
         }
-        let mut tap = CopyTap::new(seed);
+        let mut tap = CopyTap::new(noise);
         for one in patched {
             // A row that comes back as a copy of its donor's stream is restored by that.
             let is_copied = |way: Way, module: usize| match way {

@@ -19,12 +19,13 @@ pub(super) struct Copied {
 /// Copies rows over others at the sites that it was given.
 pub(super) struct CopyTap {
     copies: BTreeMap<Site, Vec<Copied>>,
-    seed: u64,
+    /// Seed and step of control N4.
+    noise: [u64; 2],
 }
 
 impl CopyTap {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { copies: BTreeMap::new(), seed }
+    pub(super) fn new(noise: [u64; 2]) -> Self {
+        Self { copies: BTreeMap::new(), noise }
     }
 
     pub(super) fn add(&mut self, site: &Site, copied: Copied) {
@@ -52,7 +53,7 @@ impl Tap for CopyTap {
                 }
                 Change::Noise => {
                     pairs.push((rows + changed.len(), copied.to));
-                    changed.push(noise_like(&donor()?, site, self.seed)?);
+                    changed.push(noise_like(&donor()?, site, self.noise)?);
                 }
             }
         }
@@ -77,8 +78,8 @@ fn permuted(value: &Tensor, site: &Site) -> Result<Tensor> {
     value.contiguous()?.index_select(&Tensor::new(order, value.device())?, axis)
 }
 
-fn noise_like(value: &Tensor, site: &Site, seed: u64) -> Result<Tensor> {
-    let mut rng = Rng::new(seed, &format!("causal-trace/noise/{site}"), 0);
+fn noise_like(value: &Tensor, site: &Site, [seed, step]: [u64; 2]) -> Result<Tensor> {
+    let mut rng = Rng::new(seed, &format!("causal-trace/noise/{site}"), step);
     let normals: Vec<f64> = (0..value.elem_count()).map(|_| rng.normal()).collect();
     let norm = |x: &Tensor| -> Result<f64> {
         x.to_dtype(DType::F64)?.flatten_all()?.sqr()?.sum(D::Minus1)?.sqrt()?.to_scalar()

@@ -22,7 +22,8 @@ pub(super) fn run(bench: &Bench, study: &IdentityStudy, context: &mut TrialConte
     let corruption = Corruption { sigma: Sigma::Absolute(0.5), ..Corruption::default() };
     let encoded = corruption.encode(model, &caption, &read)?;
     let texts = [encoded.clean, encoded.corrupted];
-    let settings = Settings { steps: study.steps, guidance: 4.0, ..Settings::default() };
+    let memory = study.memory_mb.map(|megabytes| megabytes * 1_000_000);
+    let settings = Settings { steps: study.steps, guidance: 4.0, memory, ..Settings::default() };
     let all = components(model.unet.config(), Reading::Module)?;
     let sites: Vec<Site> = all.iter().map(|one| one.site.clone()).collect();
     let last = all

@@ -5,6 +5,7 @@ use lab::paper::TrialContext;
 use lab::trial::Measure;
 
 use super::{Bench, Case, Scores};
+use crate::experiment::Captions;
 use crate::trace::{CLEAN, CORRUPTED, Trace};
 
 /// By what a picture is scored.
@@ -33,14 +34,9 @@ pub(crate) struct Effects {
 }
 
 impl Effects {
-    pub(crate) fn of(
-        bench: &Bench,
-        case: &Case,
-        trace: &Trace,
-        floors: [f64; 2],
-        only_right: bool,
-    ) -> Result<Self> {
-        Ok(Self { scores: bench.scores(case, &trace.pixels)?, floors, only_right })
+    pub(crate) fn of(bench: &Bench, case: &Case, trace: &Trace, captions: &Captions) -> Result<Self> {
+        let floors = [captions.floor, captions.floor_class];
+        Ok(Self { scores: bench.scores(case, &trace.pixels)?, floors, only_right: captions.only_right })
     }
 
     /// S of a run.
@@ -83,7 +79,7 @@ impl Effects {
     }
 
     /// Rows about the caption as a whole.
-    pub(crate) fn write_caption(&self, case: &Case, trace: &Trace, context: &mut TrialContext) -> Result<()> {
+    pub(crate) fn write_caption(&self, trace: &Trace, std: f64, context: &mut TrialContext) -> Result<()> {
         for score in self.scores() {
             let tagged = |metric: &str, value: f64| Measure::new(metric, value).tag("score", score.name());
             if let Some(total) = self.total(score) {
@@ -98,7 +94,7 @@ impl Effects {
             }
         }
         context.row("sigma", trace.applied.sigma)?;
-        context.row("embedding_std", case.std)?;
+        context.row("embedding_std", std)?;
         context.row("noise_norm", trace.applied.noise)?;
         context.row("embedding_norm", trace.applied.embedding)?;
         Ok(())
@@ -122,6 +118,9 @@ impl Effects {
             if let Some(value) = self.recovery(score, run).filter(|_| run > CORRUPTED) {
                 context.row_full(row(&format!("recovery_{}", score.name()), value))?;
             }
+        }
+        if let Some(right) = self.is_right(run) {
+            context.row_full(row("right", f64::from(u8::from(right))))?;
         }
         for (metric, other) in [("distance_to_clean", CLEAN), ("distance_to_corrupted", CORRUPTED)] {
             if let Some(value) = trace.distance(run, other)? {

@@ -10,10 +10,11 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use lab::paper::{TrialContext, TrialSpec};
 use sd_core::pipeline::StableDiffusion;
+use sd_core::rng::Rng;
 use sd_mini::{Judges, Shipped};
 
 use crate::corruption::{Corruption, deviation};
-use crate::experiment::{Captions, JUDGE, MODEL, Making, SHIPPED, Study, TraceExperiment, folder_of};
+use crate::experiment::{JUDGE, MODEL, Making, SHIPPED, Study, TraceExperiment, captions_of, folder_of};
 use crate::judge::{ClipJudge, Judge, MiniJudge, classified};
 use crate::lockstep::Settings;
 use crate::probes::{self, Attribute, Probe};
@@ -29,7 +30,7 @@ pub(crate) fn run(experiment: &TraceExperiment, trial: &TrialSpec, context: &mut
     let (name, index) = trial.case.rsplit_once('-').context("a case is an arm and a number")?;
     ensure!(name == trial.arm, "case `{}` of the arm `{}`", trial.case, trial.arm);
     let index: usize = index.parse()?;
-    let case = bench.case(attribute, index, experiment.seed, trial.seed)?;
+    let case = bench.case(&trial.arm, attribute, index, [experiment.seed, trial.seed])?;
     let kept = crate::experiment::has_gallery(study, index, trial.seed - experiment.seed);
     match study {
         Study::Identities(_) => Ok(()),
@@ -41,6 +42,8 @@ pub(crate) fn run(experiment: &TraceExperiment, trial: &TrialSpec, context: &mut
 
 /// The model and who judges it.
 pub(crate) struct Bench {
+    /// As the experiment names it.
+    name: String,
     pub(crate) model: StableDiffusion,
     judge: Judging,
 }
@@ -50,12 +53,16 @@ enum Judging {
     Clip(Box<ClipJudge>),
 }
 
-/// A caption, how it is to be drawn, and the unit of its noise.
+/// A caption, how it is to be drawn, and what the unit of its noise is measured on.
 pub(crate) struct Case {
+    /// The attribute's key in the experiment.
+    pub(crate) arm: String,
     pub(crate) attribute: Attribute,
     pub(crate) probe: Probe,
-    pub(crate) seed: u64,
-    pub(crate) std: f64,
+    /// Seed of latents and noise.
+    draw: u64,
+    /// The subjects of all captions of the attribute.
+    subjects: Vec<String>,
 }
 
 /// What judges say of pictures.
@@ -83,29 +90,17 @@ impl Bench {
                 Judging::Clip(Box::new(judge))
             }
         };
-        Ok(Self { model, judge })
+        Ok(Self { name: experiment.data[MODEL].clone(), model, judge })
     }
 
-    /// The caption number `index` of an attribute.
-    fn case(&self, attribute: Attribute, index: usize, seed: u64, draw: u64) -> Result<Case> {
-        let mut all = match self.judge {
-            Judging::Mini(_) => probes::of_world(attribute, index + 1, seed)?,
-            Judging::Clip(_) => probes::of_paper(attribute),
-        };
-        ensure!(index < all.len(), "caption {index} of {} of `{}`", all.len(), attribute.name());
-        let std = deviation(
-            &self.model,
-            &self.every_subject(attribute, seed)?.iter().map(String::as_str).collect::<Vec<_>>(),
-        )?;
-        Ok(Case { attribute, probe: all.swap_remove(index), seed: draw, std })
-    }
-
-    fn every_subject(&self, attribute: Attribute, seed: u64) -> Result<Vec<String>> {
-        let all = match self.judge {
-            Judging::Mini(_) => probes::all_of_world(attribute, seed),
-            Judging::Clip(_) => probes::of_paper(attribute),
-        };
-        Ok(probes::subjects(&all).into_iter().map(str::to_owned).collect())
+    /// The caption number `index` of an arm. Each (caption, seed) has latents and noise of its own, so that they are independent units.
+    fn case(&self, arm: &str, attribute: Attribute, index: usize, [seed, draw]: [u64; 2]) -> Result<Case> {
+        let mut all = captions_of(&self.name, attribute, seed);
+        ensure!(index < all.len(), "caption {index} of {} of `{arm}`", all.len());
+        let subjects = probes::subjects(&all).into_iter().map(str::to_owned).collect();
+        let draw =
+            Rng::new(draw, &format!("causal-trace/draws/{}", attribute.name()), index as u64).next_u64();
+        Ok(Case { arm: arm.to_owned(), attribute, probe: all.swap_remove(index), draw, subjects })
     }
 
     pub(crate) fn scores(&self, case: &Case, pixels: &Tensor) -> Result<Scores> {
@@ -125,30 +120,28 @@ impl Bench {
 }
 
 impl Case {
-    pub(crate) fn corruption(&self, making: &Making) -> Corruption {
-        Corruption {
+    /// How the subject is destroyed; the unit of `std:` is measured on the subjects of all captions of the attribute.
+    pub(crate) fn corruption(&self, model: &StableDiffusion, making: &Making) -> Result<Corruption> {
+        let subjects: Vec<&str> = self.subjects.iter().map(String::as_str).collect();
+        Ok(Corruption {
             mode: making.mode.clone(),
             sigma: making.sigma,
-            std: Some(self.std),
+            std: Some(deviation(model, &subjects, &making.mode)?),
             other: Some(self.probe.foreign.subject.clone()),
-            draw: self.seed,
-        }
+            draw: self.draw,
+        })
     }
 
     pub(crate) fn settings(&self, making: &Making) -> Settings {
         Settings {
             steps: making.steps,
             guidance: making.guidance,
-            seed: self.seed,
+            sampler: Some(making.sampler.kind()),
+            seed: self.draw,
             memory: making.memory_mb.map(|megabytes| megabytes * 1_000_000),
             ..Settings::default()
         }
     }
-}
-
-/// The floors and gates of a study's captions.
-pub(crate) fn floors(captions: &Captions) -> [f64; 2] {
-    [captions.floor, captions.floor_class]
 }
 
 fn device(name: &str) -> Result<Device> {

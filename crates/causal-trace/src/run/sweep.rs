@@ -15,7 +15,7 @@ pub(super) fn run(bench: &Bench, study: &SweepStudy, case: &Case, context: &mut 
     let mut texts = Vec::new();
     let mut sigmas = Vec::new();
     for &sigma in &study.sigmas {
-        let corruption = Corruption { sigma, ..case.corruption(&study.making) };
+        let corruption = Corruption { sigma, ..case.corruption(model, &study.making)? };
         let encoded = corruption.encode(model, caption, &read)?;
         if texts.is_empty() {
             texts.push(encoded.clean);
@@ -42,9 +42,6 @@ pub(super) fn run(bench: &Bench, study: &SweepStudy, case: &Case, context: &mut 
             write("sweep_total_effect_class", clean.0 - corrupted.0)?;
             write("sweep_corrupted_right", f64::from(u8::from(corrupted.1)))?;
         }
-    }
-    if let Some((_, right)) = scores.class.first() {
-        context.row("sweep_clean_right", f64::from(u8::from(*right)))?;
     }
     Ok(())
 }

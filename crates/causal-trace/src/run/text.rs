@@ -5,7 +5,7 @@ use lab::paper::TrialContext;
 use lab::trial::Measure;
 
 use super::measured::Effects;
-use super::{Bench, Case, floors};
+use super::{Bench, Case};
 use crate::caption::Read;
 use crate::components::{TextPart, TextState};
 use crate::experiment::TextStudy;
@@ -13,7 +13,7 @@ use crate::trace::{Spec, Targets, What, trace_told};
 
 pub(super) fn run(bench: &Bench, study: &TextStudy, case: &Case, context: &mut TrialContext) -> Result<()> {
     let spec = Spec {
-        corruption: case.corruption(&study.making),
+        corruption: case.corruption(&bench.model, &study.making)?,
         settings: case.settings(&study.making),
         targets: Targets::Text { parts: study.parts.clone(), tokens: Vec::new() },
         foreign: None,
@@ -21,8 +21,8 @@ pub(super) fn run(bench: &Bench, study: &TextStudy, case: &Case, context: &mut T
     let mut told = |share: f64| context.progress(share, "text encoder");
     let trace = trace_told(&bench.model, &case.probe.caption, &spec, &mut told)?;
     let captions = &study.captions;
-    let effects = Effects::of(bench, case, &trace, floors(captions), captions.only_right)?;
-    effects.write_caption(case, &trace, context)?;
+    let effects = Effects::of(bench, case, &trace, captions)?;
+    effects.write_caption(&trace, spec.corruption.std.unwrap_or(0.0), context)?;
     for (run, what) in trace.runs.iter().enumerate() {
         let (part, layer, token) = match what {
             What::Text(state) => {
@@ -69,11 +69,12 @@ fn derived(
     context: &mut TrialContext,
 ) -> Result<()> {
     let branches = || states.iter().filter(|(state, _)| state.part != TextPart::Block);
-    let Some((best, _)) = branches().max_by(|a, b| a.1.total_cmp(&b.1)) else { return Ok(()) };
+    let Some(&(ref best, recovery)) = branches().max_by(|a, b| a.1.total_cmp(&b.1)) else { return Ok(()) };
     let claimed = TextState { part: TextPart::SelfAttn, layer: 0, token: read.last_subject() };
-    let attribute = case.attribute.name();
+    let attribute = case.arm.as_str();
     let row = |metric: &str, value: f64| Measure::new(metric, value).tag("score", score);
-    context.row_full(row("best_is_first_attention", f64::from(u8::from(*best == claimed))))?;
+    let is_claimed = *best == claimed && recovery > study.above;
+    context.row_full(row("best_is_first_attention", f64::from(u8::from(is_claimed))))?;
     let above = branches().filter(|(_, recovery)| *recovery > study.above);
     context.row_full(row("causal_states", above.clone().count() as f64))?;
     let mlps = above.filter(|(state, _)| state.part == TextPart::Mlp).count();

@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context, Result};
 use lab::paper::{Outcome, Picture};
 
-use super::Rows;
+use crate::rows::Rows;
 
 /// The galleries that trials of a study kept, as far as their folders are there.
 pub(super) fn of(study: &str, rows: &Rows<'_>, outcome: &Outcome) -> Result<Vec<Picture>> {

@@ -27,7 +27,7 @@ pub(super) fn explained() -> Vec<(String, String)> {
             "‖z − z'‖ / ‖z_clean − z_corrupted‖ of the last latents: whether the picture came back, not the concept alone.",
         ),
         ("mean_recovery", "ρ averaged over all components, by where the values came from."),
-        ("best_recovery", "The largest ρ of all components, likewise."),
+        ("best_recovery", "The largest ρ of all components before `up_blocks.3`, likewise."),
         ("part_recovery", "ρ averaged over the components of a kind (resnet, attn1, attn2, ff)."),
         (
             "causal_share",
@@ -37,7 +37,16 @@ pub(super) fn explained() -> Vec<(String, String)> {
             "causal_components, causal_groups",
             "How many components have ρ above the threshold, and in how many groups they lie.",
         ),
-        ("participation", "(Σ ρ⁺)² / Σ ρ⁺²: how many equal components the recoveries are worth."),
+        ("right", "1 where the classifier finds the attribute in the picture of this run."),
+        (
+            "set_size, set_groups",
+            "Of the set of causal components over all captions and seeds: members, and groups of blocks that they lie in. Not stored: it follows from the rows.",
+        ),
+        (
+            "set_participation",
+            "(Σ x)² / Σ x² of x = mean ρ beyond the foreign donor's, at least 0: how many equal components the mean effects are worth.",
+        ),
+        ("largest_jaccard", "The largest Jaccard index of the causal sets of two attributes."),
         ("half_recovery", "ρ averaged over all components, by the half of guidance that is restored."),
         (
             "state_recovery",
@@ -45,7 +54,7 @@ pub(super) fn explained() -> Vec<(String, String)> {
         ),
         (
             "best_is_first_attention",
-            "1 where that first state has the largest ρ of all self-attention and MLP states of the caption.",
+            "1 where that first state has the largest ρ of all self-attention and MLP states of the caption, and it exceeds the threshold.",
         ),
         (
             "causal_states, causal_mlps",

@@ -6,15 +6,13 @@ mod sweep;
 mod text;
 mod unet;
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use lab::paper::{Outcome, Presentation};
-use lab::row::Row;
 use lab::stats::{self, Interval};
 use lab::table::{Cell, Table};
 
 use crate::experiment::{Captions, Study, TraceExperiment};
+use crate::rows::{Rows, summary};
 
 /// Everything the report shows besides verdicts.
 pub(crate) fn present(experiment: &TraceExperiment, outcome: &Outcome) -> Result<Presentation> {
@@ -45,54 +43,8 @@ pub(crate) fn present(experiment: &TraceExperiment, outcome: &Outcome) -> Result
     Ok(shown)
 }
 
-/// The rows of one study.
-pub(crate) struct Rows<'a>(pub(crate) Vec<&'a Row>);
-
-impl<'a> Rows<'a> {
-    fn of(rows: &'a [Row], study: &str) -> Self {
-        Self(rows.iter().filter(|row| row.study == study).collect())
-    }
-
-    /// The rows of a metric of an arm.
-    pub(crate) fn select(&self, metric: &str, arm: &str) -> impl Iterator<Item = &&'a Row> {
-        self.0.iter().filter(move |row| row.metric == metric && row.arm == arm)
-    }
-
-    /// Values of a metric of an arm whose tags are these among others.
-    pub(crate) fn values(&self, metric: &str, arm: &str, tags: &[(&str, &str)]) -> Vec<f64> {
-        let matches = |row: &&&Row| {
-            tags.iter().all(|(name, value)| row.tags.get(*name).is_some_and(|tag| tag == value))
-        };
-        self.select(metric, arm).filter(matches).map(|row| row.value).collect()
-    }
-
-    /// One value for each (case, seed), by that.
-    pub(crate) fn by_unit(
-        &self,
-        metric: &str,
-        arm: &str,
-        tags: &[(&str, &str)],
-    ) -> BTreeMap<(&'a str, u64), f64> {
-        let matches = |row: &&&Row| {
-            tags.iter().all(|(name, value)| row.tags.get(*name).is_some_and(|tag| tag == value))
-        };
-        self.select(metric, arm)
-            .filter(matches)
-            .map(|row| ((row.case.as_str(), row.seed), row.value))
-            .collect()
-    }
-}
-
 pub(crate) fn columns(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
-}
-
-/// Mean with a 95 % percentile bootstrap over captions and seeds; no interval with a single value, nothing with none.
-pub(crate) fn summary(values: &[f64]) -> Option<Interval> {
-    let mean = stats::mean(values).ok()?;
-    let alone = Interval { estimate: mean, low: mean, high: mean, n: values.len() };
-    let average = |units: &[usize]| units.iter().map(|&unit| values[unit]).sum::<f64>() / units.len() as f64;
-    Some(stats::bootstrap(values.len(), 0.95, average).unwrap_or(alone))
 }
 
 /// Estimate, low end and high end as cells; the ends are missing where n is 1.

@@ -6,9 +6,10 @@ use lab::figure::{Axis, Content, Figure, Panel, Series};
 use lab::paper::Presentation;
 use lab::table::{Cell, Table};
 
-use super::{Rows, columns, interval_cells, label, summary};
+use super::{columns, interval_cells, label};
 use crate::corruption::Sigma;
 use crate::experiment::{SweepStudy, TraceExperiment};
+use crate::rows::{Rows, summary};
 
 pub(super) fn show(
     experiment: &TraceExperiment,

@@ -7,8 +7,9 @@ use lab::paper::Presentation;
 use lab::stats;
 use lab::table::{Cell, Table};
 
-use super::{Rows, columns, interval_cells, label, summary};
+use super::{columns, interval_cells, label};
 use crate::experiment::{TextStudy, TraceExperiment};
+use crate::rows::{Rows, summary};
 
 pub(super) fn show(
     experiment: &TraceExperiment,
@@ -84,7 +85,7 @@ fn maps(experiment: &TraceExperiment, name: &str, study: &TextStudy, rows: &Rows
 
 fn states(experiment: &TraceExperiment, name: &str, study: &TextStudy, rows: &Rows<'_>) -> Table {
     let line = |arm: &String| {
-        let attribute = experiment.arms.get(arm).map_or("", |arm| arm.attribute.name());
+        let attribute = arm.as_str();
         let clip = [("score", "clip")];
         let of = |what: &str| {
             summary(&rows.values("state_recovery", what, &[("score", "clip"), ("attribute", attribute)]))

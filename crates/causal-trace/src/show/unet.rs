@@ -4,28 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lab::figure::{Axis, Bar, Content, Figure, Panel};
 use lab::paper::Presentation;
-use lab::stats::{self, Interval};
 use lab::table::{Cell, Table};
 
-use super::{Rows, columns, interval_cells, label, summary};
+use super::{columns, interval_cells, label};
 use crate::components::{Group, Part};
 use crate::experiment::{TraceExperiment, UnetStudy};
-
-/// A component of an attribute, all captions and seeds together.
-struct Line {
-    component: String,
-    recovery: Option<Interval>,
-    class: Option<Interval>,
-    foreign: Option<f64>,
-    /// Mean score of the restored pictures.
-    score: Option<f64>,
-    /// p of "no more than the foreign donor", corrected over components and attributes.
-    p: Option<f64>,
-    /// Whether it is causal by the primary rule of section 2.6.
-    causal: bool,
-    /// Whether it is by the paper's: the mean score exceeds the threshold.
-    paper: bool,
-}
+use crate::rows::{Rows, summary};
+use crate::sets::{self, LEAST, Line};
 
 pub(super) fn show(
     experiment: &TraceExperiment,
@@ -34,7 +19,7 @@ pub(super) fn show(
     rows: &Rows<'_>,
     shown: &mut Presentation,
 ) {
-    let all = lines(study, rows);
+    let all = sets::lines(study, rows);
     shown.tables.push(components(experiment, name, study, &all));
     shown.tables.push(parts(experiment, name, study, rows));
     if study.halves.len() > 1 {
@@ -45,74 +30,8 @@ pub(super) fn show(
         all.iter().filter(|(_, lines)| lines.iter().any(|line| line.recovery.is_some())).collect();
     if !drawn.is_empty() {
         shown.figures.push(bars(experiment, name, &drawn));
-        shown.figures.push(overlap(experiment, name, &drawn));
+        shown.figures.extend(overlap(experiment, name, &drawn));
     }
-}
-
-/// Components in the order of a pass.
-fn order(rows: &Rows<'_>) -> Vec<String> {
-    let mut seen = BTreeSet::new();
-    let clean = rows.0.iter().filter(|row| {
-        row.metric == "score_clip" && row.tags.get("control").is_some_and(|tag| tag == "clean")
-    });
-    clean
-        .filter_map(|row| row.tags.get("component"))
-        .filter(|one| seen.insert((*one).clone()))
-        .cloned()
-        .collect()
-}
-
-fn lines(study: &UnetStudy, rows: &Rows<'_>) -> BTreeMap<String, Vec<Line>> {
-    let order = order(rows);
-    let mut all: BTreeMap<String, Vec<Line>> =
-        study.arms.iter().map(|arm| (arm.clone(), of_arm(rows, arm, &order))).collect();
-    // Holm over all attributes and components.
-    let p_values: Vec<f64> = all.values().flatten().filter_map(|line| line.p).collect();
-    let corrected = stats::holm(&p_values).unwrap_or_default();
-    let mut corrected = corrected.into_iter();
-    for line in all.values_mut().flatten() {
-        if line.p.is_some() {
-            line.p = corrected.next();
-        }
-        let above = line.recovery.is_some_and(|recovery| recovery.n > 1 && recovery.low > study.above);
-        line.causal = above && line.p.is_none_or(|p| p < 0.05);
-    }
-    all
-}
-
-fn of_arm(rows: &Rows<'_>, arm: &str, order: &[String]) -> Vec<Line> {
-    let threshold = threshold(rows, arm);
-    let one = |component: &String| {
-        let tags = |control| [("component", component.as_str()), ("control", control)];
-        let clean = rows.by_unit("recovery_clip", arm, &tags("clean"));
-        let foreign = rows.by_unit("recovery_clip", arm, &tags("foreign"));
-        let differences: Vec<f64> =
-            clean.iter().filter_map(|(unit, value)| Some(value - foreign.get(unit)?)).collect();
-        let score = stats::mean(&rows.values("score_clip", arm, &tags("clean"))).ok();
-        Line {
-            component: component.clone(),
-            recovery: summary(&clean.values().copied().collect::<Vec<_>>()),
-            class: summary(&rows.values("recovery_class", arm, &tags("clean"))),
-            foreign: stats::mean(&foreign.values().copied().collect::<Vec<_>>()).ok(),
-            p: stats::p_above(&differences, 0.0).ok(),
-            paper: score.zip(threshold).is_some_and(|(score, threshold)| score >= threshold),
-            score,
-            causal: false,
-        }
-    };
-    order.iter().map(one).collect()
-}
-
-/// Mean score of clean pictures in which the classifier finds the attribute: the paper's threshold, without people.
-fn threshold(rows: &Rows<'_>, arm: &str) -> Option<f64> {
-    let scores = rows.by_unit("score_clip", arm, &[("component", "clean")]);
-    let right = rows.by_unit("clean_right", arm, &[]);
-    let kept: Vec<f64> = scores
-        .iter()
-        .filter(|(unit, _)| right.get(unit).is_none_or(|right| *right > 0.0))
-        .map(|(_, score)| *score)
-        .collect();
-    stats::mean(&kept).ok()
 }
 
 fn components(
@@ -125,7 +44,9 @@ fn components(
     for (arm, lines) in all {
         for line in lines {
             let [mean, low, high] = interval_cells(line.recovery, 3);
-            let yes = |yes: bool| Cell::from(if yes { "yes" } else { "no" });
+            let yes = |yes: Option<bool>| {
+                yes.map_or(Cell::Missing, |yes| Cell::from(if yes { "yes" } else { "no" }))
+            };
             rows.push(vec![
                 Cell::from(label(experiment, arm).as_str()),
                 Cell::from(line.component.as_str()),
@@ -148,8 +69,9 @@ fn components(
         caption: format!(
             "Recovery of the CLIP-Score, (S(restored) − S(corrupted)) / (S(clean) − S(corrupted)), averaged over the kept captions and seeds with \
              a 95 % bootstrap interval; the same of the classifier's probability; the recovery from a foreign donor (control N2); p of clean − \
-             foreign ≤ 0 after Holm over all components and attributes. Causal: the interval lies above {} and p < 0.05. Paper mode: the mean score \
-             reaches that of clean pictures that show the attribute.",
+             foreign ≤ 0 after Holm over all components and attributes. Causal: the interval lies above {} and p < 0.05; not \
+             said of fewer than {LEAST} captions and seeds, or without the control. Paper mode: the mean score over the other captions reaches that \
+             of restored pictures in which the classifier finds the attribute, over the first half of the captions.",
             study.above
         ),
         columns: columns(&[
@@ -173,7 +95,7 @@ fn components(
 fn parts(experiment: &TraceExperiment, name: &str, study: &UnetStudy, rows: &Rows<'_>) -> Table {
     let mut lines = Vec::new();
     for arm in &study.arms {
-        let attribute = experiment.arms.get(arm).map_or("", |arm| arm.attribute.name());
+        let attribute = arm.as_str();
         let tags = [("score", "clip"), ("attribute", attribute)];
         let kinds = Part::ALL.map(|part| ("part_recovery", part.name()));
         let groups = Group::ALL.map(|group| ("causal_share", group.name()));
@@ -203,7 +125,7 @@ fn parts(experiment: &TraceExperiment, name: &str, study: &UnetStudy, rows: &Row
 fn halves(experiment: &TraceExperiment, name: &str, study: &UnetStudy, rows: &Rows<'_>) -> Table {
     let mut lines = Vec::new();
     for arm in &study.arms {
-        let attribute = experiment.arms.get(arm).map_or("", |arm| arm.attribute.name());
+        let attribute = arm.as_str();
         for half in &study.halves {
             let values =
                 rows.values("half_recovery", half.name(), &[("score", "clip"), ("attribute", attribute)]);
@@ -233,16 +155,11 @@ fn short(component: &str) -> String {
         .replacen("up.", "up", 1)
 }
 
-fn kind(component: &str) -> usize {
-    let last = component.rsplit('.').next().unwrap_or_default();
-    Part::ALL.iter().position(|part| part.name() == last).unwrap_or(0)
-}
-
 fn bars(experiment: &TraceExperiment, name: &str, all: &[(&String, &Vec<Line>)]) -> Figure {
     let panel = |(arm, lines): &(&String, &Vec<Line>)| {
         let bar = |line: &Line| Bar {
-            label: format!("{}{}", short(&line.component), if line.causal { " *" } else { "" }),
-            kind: kind(&line.component),
+            label: format!("{}{}", short(&line.component), if line.causal == Some(true) { " *" } else { "" }),
+            kind: Part::ALL.iter().position(|part| part.name() == line.part).unwrap_or(0),
             value: line.recovery.map(|recovery| recovery.estimate),
             interval: line
                 .recovery
@@ -274,21 +191,16 @@ fn bars(experiment: &TraceExperiment, name: &str, all: &[(&String, &Vec<Line>)])
     }
 }
 
-/// |A ∩ B| / |A ∪ B| of the causal sets; none where both are empty.
-fn overlap(experiment: &TraceExperiment, name: &str, all: &[(&String, &Vec<Line>)]) -> Figure {
-    let sets: Vec<BTreeSet<&str>> = all
-        .iter()
-        .map(|(_, lines)| {
-            lines.iter().filter(|line| line.causal).map(|line| line.component.as_str()).collect()
-        })
-        .collect();
-    let jaccard = |a: &BTreeSet<&str>, b: &BTreeSet<&str>| {
-        let union = a.union(b).count();
-        (union > 0).then(|| a.intersection(b).count() as f64 / union as f64)
-    };
-    let names: Vec<String> = all.iter().map(|(arm, _)| label(experiment, arm)).collect();
+fn overlap(experiment: &TraceExperiment, name: &str, all: &[(&String, &Vec<Line>)]) -> Option<Figure> {
+    let decided: Vec<(&String, BTreeSet<&str>)> =
+        all.iter().filter_map(|(arm, lines)| Some((*arm, sets::causal(lines)?))).collect();
+    if decided.is_empty() {
+        return None;
+    }
+    let (all, sets): (Vec<&String>, Vec<BTreeSet<&str>>) = decided.into_iter().unzip();
+    let names: Vec<String> = all.iter().map(|arm| label(experiment, arm)).collect();
     let sized = names.iter().zip(&sets).map(|(name, set)| format!("{name} ({})", set.len())).collect();
-    Figure {
+    Some(Figure {
         id: format!("{name}_jaccard"),
         title: "How far the causal sets of two attributes agree".to_owned(),
         caption: "Jaccard index of the sets of causal components (in parentheses: how many there are); a dash where neither attribute has any.".to_owned(),
@@ -299,11 +211,11 @@ fn overlap(experiment: &TraceExperiment, name: &str, all: &[(&String, &Vec<Line>
             content: Content::Heat {
                 rows: sized,
                 columns: names,
-                values: sets.iter().map(|a| sets.iter().map(|b| jaccard(a, b)).collect()).collect(),
+                values: sets.iter().map(|a| sets.iter().map(|b| sets::jaccard(a, b)).collect()).collect(),
             },
         }],
         columns: 1,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -311,11 +223,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_short_and_tell_kinds() {
+    fn names_are_short() {
         assert_eq!(short("down_blocks.0.attentions.1.transformer_blocks.0.attn2"), "down0.a1.attn2");
         assert_eq!(short("mid_block.resnets.1"), "mid.r1");
         assert_eq!(short("up_blocks.3.resnets.2"), "up3.r2");
-        assert_eq!(kind("up_blocks.3.attentions.2.transformer_blocks.0.ff"), 3);
-        assert_eq!(kind("up_blocks.3.resnets.2"), 0);
     }
 }

@@ -30,6 +30,8 @@ pub(super) fn present(
     write: impl FnOnce(&Path, &Report<'_>) -> Result<(), ReportError>,
 ) -> Result<Vec<Judgement>, RunError> {
     let header = reproduction.header();
+    let derived = reproduction.derived(&rows);
+    let rows = [rows, derived].concat();
     let judgements = judge(&header.claims, &rows);
     let trials = folders(&rows, out);
     let outcome = Outcome { rows, trials };

@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 
 #[cfg(not(feature = "cuda"))]
 use anyhow::bail;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use cli::Device;
 use lab::executor::{Executor, RunOptions, Shard};
 use lab::progress::ProgressMode;
@@ -27,7 +27,7 @@ pub(crate) fn run(all: &[Entry], typed: &cli::Reproduce) -> Result<u8> {
 }
 
 fn one(entry: &Entry, typed: &cli::Reproduce) -> Result<u8> {
-    let document = places::experiment(entry, typed.scale)?.with_overrides(&typed.overrides.set)?;
+    let document = places::experiment(entry, typed.scale)?.with_overrides(&overrides(entry, typed)?)?;
     let options = options(entry, typed)?;
     if typed.dry_run {
         print(&format!("{}\n", run::dry_run(entry.paper, &document, &options)?))?;
@@ -36,6 +36,20 @@ fn one(entry: &Entry, typed: &cli::Reproduce) -> Result<u8> {
     let summary = run::reproduce(entry.paper, &document, &options, Box::new(io::stderr()))?;
     say(&summary.to_string());
     Ok(summary.exit_code())
+}
+
+/// What was typed after `-s`, and `--model` as the key that it sets.
+fn overrides(entry: &Entry, typed: &cli::Reproduce) -> Result<Vec<String>> {
+    let mut all = typed.overrides.set.clone();
+    if let Some(model) = &typed.model {
+        let paper = entry.paper.id();
+        ensure!(
+            places::experiment(entry, typed.scale)?.has("data.model"),
+            "--model {model}: {paper} is not about a model\n  help: leave --model out, or name one paper that is"
+        );
+        all.push(format!("data.model={model}"));
+    }
+    Ok(all)
 }
 
 fn options(entry: &Entry, typed: &cli::Reproduce) -> Result<RunOptions> {

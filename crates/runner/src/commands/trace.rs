@@ -46,7 +46,7 @@ pub(crate) fn run(typed: &cli::Trace) -> Result<u8> {
     let all = components::components(pipeline.unet.config(), Reading::Module)?;
     typed.component.iter().try_for_each(|name| components::named(&all, name).map(|_| ()))?;
     let judge = judge(typed, &pipeline, &read.prompt, &device)?;
-    spec.corruption.std = Some(corruption::deviation(&pipeline, &[&typed.subject])?);
+    spec.corruption.std = Some(corruption::deviation(&pipeline, &[&typed.subject], &spec.corruption.mode)?);
     lab::atomic::create_dir_all_synced(&typed.output)?;
     let mut last = 0;
     let mut told = |share: f64| {
@@ -86,6 +86,7 @@ fn spec(typed: &cli::Trace, found: &model::Model, sigma: Sigma) -> Spec {
             steps: typed.steps.unwrap_or(if is_shipped { FEW } else { found.steps }),
             guidance: typed.guidance.unwrap_or(found.guidance),
             seed: typed.seed,
+            sampler: Some(super::generate::kind(typed.sampler)),
             half: half(typed.half),
             memory: typed.mem_budget,
             ..Settings::default()
@@ -152,7 +153,7 @@ impl Judge for Owned {
 
 /// What a trace would take, from the configurations alone.
 fn planned(typed: &cli::Trace, parts: &Parts, caption: &Caption, spec: &Spec) -> Result<String> {
-    let (tokenizer, scheduler) = (parts.tokenizer()?, parts.scheduler(None)?);
+    let (tokenizer, scheduler) = (parts.tokenizer()?, parts.scheduler(spec.settings.sampler)?);
     let read = caption.read(&tokenizer)?;
     let config = parts.unet_config()?;
     let size = config.sample_size.unwrap_or(64);

@@ -7,7 +7,9 @@ use crate::support::{Scratch, check, succeed};
 #[test]
 fn list_says_what_each_paper_needs() {
     let said = succeed(Scratch::new().runner("list"));
-    for part in ["diffgrad: ", "quick", "standard", "paper", "trials", "cifar10", "--dry-run"] {
+    for part in
+        ["diffgrad: ", "causal-trace: ", "quick", "standard", "paper", "trials", "cifar10", "--dry-run"]
+    {
         assert!(said.contains(part), "{part} is missing in\n{said}");
     }
 }
@@ -30,6 +32,19 @@ fn a_dry_run_lists_and_estimates_and_writes_nothing() {
     let scratch = Scratch::new();
     let said = succeed(scratch.toy("reproduce toy --out out --dry-run"));
     assert!(said.contains("8 trials, 0 done, 8 to run") && said.contains("table/fair seed 7"), "{said}");
+    assert!(!scratch.path("out").exists());
+}
+
+#[test]
+fn a_model_can_be_named_for_papers_about_one() {
+    let scratch = Scratch::new();
+    let refused = ["--model m: diffgrad is not about a model", "leave --model out"];
+    check(scratch.runner("reproduce diffgrad --model m --dry-run"), 2, &refused);
+    let said = succeed(scratch.runner("reproduce causal-trace --model m --dry-run"));
+    assert!(said.contains("unet/style/style-00 seed 0"), "{said}");
+    // A plan needs no model, a run does.
+    let parts = ["data.model", "`m`", "-s data.model=DIR"];
+    check(scratch.runner("reproduce causal-trace --model m --out out"), 2, &parts);
     assert!(!scratch.path("out").exists());
 }
 

@@ -12,7 +12,7 @@ const TOY: &str = concat!(
     include_str!("../../../lab/examples/toy/toy.yaml")
 );
 
-/// A folder that looks like the repository: `Cargo.toml` and the experiment files of both papers and of sd-mini.
+/// A folder that looks like the repository: `Cargo.toml` and the experiment files of every paper and of sd-mini.
 pub(crate) struct Scratch {
     folder: TempDir,
 }
@@ -22,17 +22,17 @@ impl Scratch {
         let scratch = Self { folder: tempfile::tempdir().unwrap() };
         scratch.write("Cargo.toml", "[workspace]\n");
         scratch.write("experiments/toy/quick.yaml", TOY);
-        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/diffgrad");
-        for scale in ["quick", "standard", "paper"] {
-            let name = format!("{scale}.yaml");
-            let text = fs::read_to_string(shipped.join(&name)).unwrap();
-            scratch.write(&format!("experiments/diffgrad/{name}"), &text);
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+        for paper in ["diffgrad", "causal-trace", "sd-mini"] {
+            for scale in ["quick", "standard", "paper"] {
+                let name = format!("{paper}/{scale}.yaml");
+                // sd-mini is a recipe and has no scale of a paper.
+                if let Ok(text) = fs::read_to_string(shipped.join(&name)) {
+                    scratch.write(&format!("experiments/{name}"), &text);
+                }
+            }
         }
-        for scale in ["quick", "standard"] {
-            let name = format!("experiments/sd-mini/{scale}.yaml");
-            let text = fs::read_to_string(shipped.join("../..").join(&name)).unwrap();
-            scratch.write(&name, &text);
-        }
+        assert!(scratch.files("experiments").len() >= 1 + 3 + 3 + 2, "{:?}", scratch.files("experiments"));
         scratch
     }
 

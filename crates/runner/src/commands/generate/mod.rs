@@ -15,6 +15,7 @@ use super::{machine, model};
 use crate::output::{print, say};
 use progress::Steps;
 use settings::Settings;
+pub(crate) use settings::kind;
 
 /// Makes the pictures and writes them; the names of the files go to standard output.
 pub(crate) fn run(typed: &cli::Generate) -> Result<u8> {

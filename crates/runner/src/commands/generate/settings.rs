@@ -11,7 +11,7 @@ use crate::commands::machine;
 use crate::commands::model::Model;
 
 /// The sampler as the engine knows it.
-pub(super) fn kind(typed: cli::Sampler) -> SamplerKind {
+pub(crate) fn kind(typed: cli::Sampler) -> SamplerKind {
     match typed {
         cli::Sampler::Ddim => SamplerKind::Ddim,
         cli::Sampler::Ddpm => SamplerKind::Ddpm,

@@ -60,14 +60,12 @@ impl RowPlan {
     }
 
     /// The rows that enter a pass of `batch` rows.
-    #[must_use]
-    pub fn first(&self, batch: usize) -> Vec<usize> {
+    fn first(&self, batch: usize) -> Vec<usize> {
         self.enter.clone().unwrap_or_else(|| (0..batch).collect())
     }
 
     /// The rows that go on behind `module`, where the plan names it.
-    #[must_use]
-    pub fn behind(&self, module: &str) -> Option<&[Going]> {
+    fn behind(&self, module: &str) -> Option<&[Going]> {
         self.behind.get(module).map(Vec::as_slice)
     }
 }
@@ -87,6 +85,8 @@ pub(super) struct Rows<'a> {
     checkpointing: bool,
     /// Rows that the last module was the last one of: a skip connection behind it still holds them.
     left: Option<(Tensor, Vec<usize>)>,
+    /// Modules of the plan that the pass came by.
+    met: usize,
 }
 
 impl<'a> Rows<'a> {
@@ -98,7 +98,8 @@ impl<'a> Rows<'a> {
         }
         let now = all.map(Tensor::clone);
         let mut rows =
-            Self { plan, active, skips_of: BTreeMap::new(), batch, all, now, checkpointing, left: None };
+            Self { plan, active, skips_of: BTreeMap::new(), batch, all, now, checkpointing, left: None,
+            met: 0 };
         rows.choose()?;
         Ok(rows)
     }
@@ -117,6 +118,7 @@ impl<'a> Rows<'a> {
     pub(super) fn behind(&mut self, module: &str, x: Tensor) -> Result<Tensor> {
         self.left = None;
         let Some(going) = self.plan.and_then(|plan| plan.behind(module)) else { return Ok(x) };
+        self.met += 1;
         let mut order = Vec::with_capacity(going.len());
         for Going { row, from, skips } in going {
             let Some(place) = self.active.iter().position(|active| active == from) else {
@@ -175,12 +177,20 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// All rows must have come to the end.
+    /// All rows must have come to the end, and all modules that the plan names must have been there.
     pub(super) fn finish(&self) -> Result<()> {
-        if self.is_whole() {
-            return Ok(());
+        let named = self.plan.map_or(0, |plan| plan.behind.len());
+        if self.met != named {
+            bail!("unet: the plan names {named} modules, of which {} are in this network", self.met);
         }
-        bail!("unet: the plan ends with rows {:?}; expected all {} in their order", self.active, self.batch)
+        if !self.is_whole() {
+            bail!(
+                "unet: the plan ends with rows {:?}; expected all {} in their order",
+                self.active,
+                self.batch
+            );
+        }
+        Ok(())
     }
 
     fn is_whole(&self) -> bool {

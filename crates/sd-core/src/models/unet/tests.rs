@@ -337,6 +337,57 @@ fn the_last_transformer_decides_the_output_and_a_copied_row_is_the_donor_from_th
     assert!(row(&patched, 0) == row(&plain, 0), "the donor stays as it was");
 }
 
+/// The plan's rows by what they do: all the way, leave and come back, come in late.
+fn with_rows(made: &Made, plan: &RowPlan, rows: usize) -> Result<Tensor> {
+    let of = |x: &Tensor| x.narrow(0, 0, 1)?.repeat((rows, 1, 1));
+    let sample = made.sample.narrow(0, 0, 1)?.repeat((rows, 1, 1, 1))?;
+    made.model.forward_rows(&sample, &[3.0], &of(&made.context)?, plan, &mut NoTap)
+}
+
+#[test]
+fn rows_that_leave_and_come_in_as_copies_of_their_like_are_the_full_batch_bit_for_bit() {
+    for case in &CASES[..2] {
+        let made = case.make(DType::F32);
+        let row = made.model.forward(
+            &made.sample.narrow(0, 0, 1).unwrap(),
+            &[3.0],
+            &made.context.narrow(0, 0, 1).unwrap(),
+            &mut NoTap,
+        );
+        let row = bits(&row.unwrap());
+        let on = |rows: &[usize]| rows.iter().map(|&row| Going::on(row)).collect::<Vec<_>>();
+        // Row 1 leaves behind the first level and comes back as a copy of row 0; row 2 comes in late; all are equal, so they stay so.
+        let mut plan = RowPlan::entering(vec![0, 1]);
+        plan.go_on("down_blocks.1.attentions.0", on(&[0]));
+        let back = Going { row: 1, from: 0, skips: 1 };
+        plan.go_on("up_blocks.2.resnets.0", vec![Going::on(0), back, Going::copy(2, 0)]);
+        let y = with_rows(&made, &plan, 3).unwrap();
+        for place in 0..3 {
+            assert_eq!(bits(&y.get(place).unwrap()), row, "{}, row {place}", case.name);
+        }
+    }
+}
+
+#[test]
+fn a_plan_that_does_not_fit_is_refused_and_says_where() {
+    let made = CASES[3].make(DType::F32);
+    let refused = |plan: &RowPlan| with_rows(&made, plan, 2).unwrap_err().to_string();
+    let all = || vec![Going::on(0), Going::on(1)];
+    let mut plan = RowPlan::default();
+    plan.go_on("conv_in", vec![Going::on(0)]);
+    assert!(refused(&plan).contains("ends with rows [0]"), "{}", refused(&plan));
+    plan.go_on("mid_block.resnets.0", vec![Going::on(0), Going::on(1)]);
+    assert!(refused(&plan).contains("`mid_block.resnets.0` row 1 is to go on as row 1"), "{}", refused(&plan));
+    let mut plan = RowPlan::default();
+    plan.go_on("mid_block.resnet.0", all());
+    assert!(refused(&plan).contains("names 1 modules, of which 0"), "{}", refused(&plan));
+    assert!(refused(&RowPlan::entering(vec![0, 2])).contains("row 2 enter a batch of 2"));
+    // Row 1 left no skip connection of its own, and is no copy.
+    let mut plan = RowPlan::entering(vec![0]);
+    plan.go_on("mid_block.resnets.0", vec![Going::on(0), Going { row: 1, from: 0, skips: 1 }]);
+    assert!(refused(&plan).contains("left no value for"), "{}", refused(&plan));
+}
+
 #[test]
 fn a_pass_stops_where_it_is_told() {
     let case = &CASES[3];
