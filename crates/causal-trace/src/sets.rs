@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn few_captions_determine_no_set_and_a_study_without_control_neither() {
         let (study, mut rows) = planted();
-        let few: Vec<Row> = rows.iter().filter(|row| row.case < "style-05".to_owned()).cloned().collect();
+        let few: Vec<Row> = rows.iter().filter(|row| row.case.as_str() < "style-05").cloned().collect();
         assert!(lines(&study, &Rows::of(&few, "unet"))["style"].iter().all(|line| line.causal.is_none()));
         rows.retain(|row| row.tags["control"] == "clean");
         let found = lines(&study, &Rows::of(&rows, "unet"));

@@ -174,9 +174,13 @@ fn i6_lockstep_is_the_loop_bit_for_bit() {
             if index % 7 != 0 && !(name.starts_with("up_") && name.contains("resnets.2")) {
                 continue;
             }
-            let alone =
-                looped::one(model(), &spec.settings, [&texts[0], &texts[1]], &[component.site.clone()])
-                    .unwrap();
+            let alone = looped::one(
+                model(),
+                &spec.settings,
+                [&texts[0], &texts[1]],
+                std::slice::from_ref(&component.site),
+            )
+            .unwrap();
             for (place, run) in [CLEAN, CORRUPTED, index].into_iter().enumerate() {
                 let own = bits(&all.latents.get(run).unwrap());
                 assert_eq!(own, bits(&alone.get(place).unwrap()), "{name}, row {place}, {sampler:?}");
@@ -210,7 +214,11 @@ fn i6_other_halves_controls_and_steps_do_not_depend_on_the_schedule() {
 /// Windows, own latents, chunks, guidance of 1 and a sampler with fresh noise: none depends on which rows are left out.
 #[test]
 fn i6_nothing_depends_on_the_schedule_or_on_chunks() {
-    let names = ["down_blocks.1.resnets.1", "up_blocks.0.resnets.2", "up_blocks.2.attentions.0.transformer_blocks.0.ff"];
+    let names = [
+        "down_blocks.1.resnets.1",
+        "up_blocks.0.resnets.2",
+        "up_blocks.2.attentions.0.transformer_blocks.0.ff",
+    ];
     let unet = |window, controls: &[Control]| Targets::Unet {
         reading: Reading::Module,
         only: names.map(str::to_owned).to_vec(),
@@ -218,7 +226,8 @@ fn i6_nothing_depends_on_the_schedule_or_on_chunks() {
         controls: controls.to_vec(),
     };
     let usual = [Control::Clean, Control::Foreign];
-    let cases: [(&str, Targets, fn(&mut Settings)); 5] = [
+    type Case = (&'static str, Targets, fn(&mut Settings));
+    let cases: [Case; 5] = [
         ("a window of three", unet(3, &usual), |_| {}),
         ("own latents", unet(1, &[Control::OwnLatent]), |_| {}),
         ("guidance 1", unet(1, &usual), |settings| settings.guidance = 1.0),
@@ -226,7 +235,8 @@ fn i6_nothing_depends_on_the_schedule_or_on_chunks() {
         ("a stream", unet(1, &usual), |settings| settings.half = Half::Both),
     ];
     for (what, targets, change) in cases {
-        let mut spec = Spec { targets, foreign: Some("two green stars in the style of ivo lund".to_owned()), ..spec() };
+        let mut spec =
+            Spec { targets, foreign: Some("two green stars in the style of ivo lund".to_owned()), ..spec() };
         change(&mut spec.settings);
         let scheduled = trace(model(), &caption(), &spec).unwrap();
         spec.settings.scheduled = false;
@@ -338,7 +348,8 @@ fn noise_is_drawn_once_and_as_large_as_asked() {
 
 #[test]
 fn a_deviation_is_that_of_the_subjects_embeddings_with_begin_and_end() {
-    let std = causal_trace::corruption::deviation(model(), &["bela cruz", "star"], &Mode::TokenEmbed).unwrap();
+    let std =
+        causal_trace::corruption::deviation(model(), &["bela cruz", "star"], &Mode::TokenEmbed).unwrap();
     let ids: Vec<u32> = ["bela cruz", "star"]
         .into_iter()
         .flat_map(|subject| {

@@ -145,7 +145,7 @@ impl<'a> Layout<'a> {
                 self.leave_dead(&mut ways[one.row], one);
             }
         }
-        Ok(self.planned(&ways, patched, end, noise)?)
+        self.planned(&ways, patched, end, noise)
     }
 
     /// In the first step rows with equal text are one until their first patch.

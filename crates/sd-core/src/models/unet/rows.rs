@@ -97,9 +97,17 @@ impl<'a> Rows<'a> {
             bail!("unet: the plan lets row {row} enter a batch of {batch}; rows are counted from 0");
         }
         let now = all.map(Tensor::clone);
-        let mut rows =
-            Self { plan, active, skips_of: BTreeMap::new(), batch, all, now, checkpointing, left: None,
-            met: 0 };
+        let mut rows = Self {
+            plan,
+            active,
+            skips_of: BTreeMap::new(),
+            batch,
+            all,
+            now,
+            checkpointing,
+            left: None,
+            met: 0,
+        };
         rows.choose()?;
         Ok(rows)
     }

@@ -377,7 +377,11 @@ fn a_plan_that_does_not_fit_is_refused_and_says_where() {
     plan.go_on("conv_in", vec![Going::on(0)]);
     assert!(refused(&plan).contains("ends with rows [0]"), "{}", refused(&plan));
     plan.go_on("mid_block.resnets.0", vec![Going::on(0), Going::on(1)]);
-    assert!(refused(&plan).contains("`mid_block.resnets.0` row 1 is to go on as row 1"), "{}", refused(&plan));
+    assert!(
+        refused(&plan).contains("`mid_block.resnets.0` row 1 is to go on as row 1"),
+        "{}",
+        refused(&plan)
+    );
     let mut plan = RowPlan::default();
     plan.go_on("mid_block.resnet.0", all());
     assert!(refused(&plan).contains("names 1 modules, of which 0"), "{}", refused(&plan));
