@@ -186,7 +186,7 @@ mod tests {
         .unwrap_or_else(|error| panic!("{error}"));
         let mut rows = Vec::new();
         for index in 0..12 {
-            let wiggle = 0.01 * f64::from(index % 5);
+            let wiggle = 0.01 * f64::from(index % 5 - 2);
             let of = [("a.resnets.0", 0.8, 0.1), ("b.attn1", 0.8, 0.8), ("c.attn2", 0.0, 0.0)];
             for (component, clean, foreign) in of {
                 for (control, value) in [("clean", clean + wiggle), ("foreign", foreign)] {

@@ -35,6 +35,14 @@ fn by_noise(rows: &Rows<'_>, metric: &str, arm: &str, unit: &str) -> Vec<(f64, V
     found
 }
 
+/// The smallest noise whose mean total effect reaches 80 % of the largest (specification, section 2.2); none where none has any.
+fn chosen(effects: &[(f64, Vec<f64>)]) -> Option<f64> {
+    let means: Vec<(f64, f64)> =
+        effects.iter().filter_map(|(at, values)| Some((*at, lab::stats::mean(values).ok()?))).collect();
+    let plateau = means.iter().map(|(_, mean)| *mean).max_by(f64::total_cmp).filter(|most| *most > 0.0)?;
+    means.into_iter().find(|(_, mean)| *mean >= 0.8 * plateau).map(|(at, _)| at)
+}
+
 fn figure(experiment: &TraceExperiment, name: &str, study: &SweepStudy, rows: &Rows<'_>) -> Figure {
     let series = |metric: &str| -> Vec<Series> {
         let one = |arm: &String| {
@@ -79,6 +87,7 @@ fn figure(experiment: &TraceExperiment, name: &str, study: &SweepStudy, rows: &R
 fn table(experiment: &TraceExperiment, name: &str, study: &SweepStudy, rows: &Rows<'_>) -> Table {
     let mut lines = Vec::new();
     for arm in &study.arms {
+        let chosen = chosen(&by_noise(rows, "sweep_total_effect_clip", arm, "std"));
         for sigma in &study.sigmas {
             let (unit, at) = match sigma {
                 Sigma::Absolute(at) => ("abs", at),
@@ -98,6 +107,10 @@ fn table(experiment: &TraceExperiment, name: &str, study: &SweepStudy, rows: &Ro
                 low,
                 high,
                 Cell::number(of("sweep_corrupted_right").map(|interval| interval.estimate), 3),
+                match *sigma == Sigma::Deviations(chosen.unwrap_or(f64::NAN)) {
+                    true => Cell::from("smallest of 80 % of the plateau"),
+                    false => Cell::Missing,
+                },
             ]);
         }
     }
@@ -109,5 +122,20 @@ fn table(experiment: &TraceExperiment, name: &str, study: &SweepStudy, rows: &Ro
             .to_owned(),
         columns: columns(&["attribute", "sigma", "absolute", "total_effect", "ci_low", "ci_high", "corrupted_right"]),
         rows: lines,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_noise_of_the_plateau_is_chosen() {
+        let of = |means: &[f64]| -> Vec<(f64, Vec<f64>)> {
+            means.iter().enumerate().map(|(at, mean)| (at as f64, vec![mean - 0.1, mean + 0.1])).collect()
+        };
+        assert_eq!(chosen(&of(&[0.1, 0.5, 0.85, 1.0, 0.95])), Some(2.0));
+        assert_eq!(chosen(&of(&[-0.3, -0.1])), None);
+        assert_eq!(chosen(&[]), None);
     }
 }
