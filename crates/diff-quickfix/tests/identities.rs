@@ -1,5 +1,5 @@
 //! What must hold of an edit: section 9 of the specification, on the text encoder that ships.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::path::{Path, PathBuf};
 
