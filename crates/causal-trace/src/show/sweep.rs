@@ -120,7 +120,7 @@ fn table(experiment: &TraceExperiment, name: &str, study: &SweepStudy, rows: &Ro
         caption: "σ as asked and in the units of the embeddings; total effect in cosines with a 95 % bootstrap interval; how often the classifier \
                   still finds the attribute."
             .to_owned(),
-        columns: columns(&["attribute", "sigma", "absolute", "total_effect", "ci_low", "ci_high", "corrupted_right"]),
+        columns: columns(&["attribute", "sigma", "absolute", "total_effect", "ci_low", "ci_high", "corrupted_right", "chosen"]),
         rows: lines,
     }
 }
