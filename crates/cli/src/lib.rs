@@ -7,6 +7,7 @@
 
 mod bench;
 mod chores;
+mod edit;
 mod forward;
 mod generate;
 mod gpu;
@@ -17,6 +18,7 @@ mod worlds;
 
 pub use bench::{Bench, BenchDevice, Implementation};
 pub use chores::{Claims, Datasets, DatasetsAction, Report, Schema, Trial};
+pub use edit::{Edit, EditBias, EditTokens};
 pub use forward::{Component, Forward, ForwardDtype};
 pub use generate::{Dtype, Generate, Sampler};
 pub use gpu::{Cuda, CudaAction, CudaBuild, Gpu, GpuAction, GpuVerify};
@@ -94,6 +96,9 @@ pub enum Command {
     /// Find where a model keeps what it knows of a caption's subject, by causal tracing.
     #[command(after_help = trace::EXAMPLES)]
     Trace(Trace),
+    /// Remove or rewrite a concept in a model's text encoder, in milliseconds.
+    #[command(after_help = edit::EXAMPLES)]
+    Edit(Edit),
     /// Train a model that ships with the repository, from nothing.
     #[command(after_help = train::EXAMPLES)]
     Train(Train),

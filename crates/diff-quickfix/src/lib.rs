@@ -14,9 +14,14 @@
 //! order ([`Statistics`]).
 
 pub mod collect;
+pub mod edit;
+pub mod encoder;
+pub mod folder;
 pub mod rows;
 pub mod solve;
 
 pub use collect::{Attended, collect};
+pub use edit::{Edit, Solved, leakage};
+pub use encoder::{Encoder, InMemory, Keys, Projection};
 pub use rows::{Bias, Change, Rule, Settings, Tokens};
 pub use solve::{Statistics, System};

@@ -1,6 +1,9 @@
 //! Which tokens of which prompts become rows of the system.
 
-use anyhow::{Result, ensure};
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context as _, Result, ensure};
 use sd_core::models::clip::Tokenizer;
 use sd_core::models::clip::tokenizer::Prompt;
 use serde::{Deserialize, Serialize};
@@ -20,6 +23,44 @@ pub struct Change {
 
 fn one() -> f64 {
     1.0
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.from, self.to)
+    }
+}
+
+impl FromStr for Change {
+    type Err = anyhow::Error;
+
+    /// `van gogh=painting`, or with a weight `van gogh=painting@0.5`.
+    fn from_str(text: &str) -> Result<Self> {
+        let (from, to) = text.split_once('=').with_context(|| {
+            format!("expected CONCEPT=REPLACEMENT, such as `van gogh=painting`, found `{text}`")
+        })?;
+        let (to, weight) = match to.rsplit_once('@') {
+            None => (to, 1.0),
+            Some((to, weight)) => {
+                let number =
+                    weight.trim().parse::<f64>().ok().filter(|weight| *weight >= 0.0 && weight.is_finite());
+                (
+                    to,
+                    number.with_context(|| {
+                        format!("expected a weight of at least 0 behind `@`, found `{weight}`")
+                    })?,
+                )
+            }
+        };
+        let [from, to] = [from, to].map(|concept| concept.trim().to_owned());
+        for (side, concept) in [("before", &from), ("behind", &to)] {
+            ensure!(
+                !concept.is_empty(),
+                "no concept {side} the `=` of `{text}`\n  expected: such as `van gogh=painting`"
+            );
+        }
+        Ok(Self { from, to, weight })
+    }
 }
 
 /// Which tokens of a prompt become rows.
@@ -71,6 +112,34 @@ pub struct Settings {
     pub rule: Rule,
 }
 
+impl Settings {
+    /// # Errors
+    /// Where λ is not above 0.
+    pub(crate) fn check(&self) -> Result<()> {
+        ensure!(
+            self.lambda > 0.0 && self.lambda.is_finite(),
+            "λ is {}\n  expected: a number above 0\n  help: the authors' release has 0.01; smaller edits harder, larger less",
+            self.lambda
+        );
+        Ok(())
+    }
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tokens = match self.rule.tokens {
+            Tokens::LastSubject => "last-subject",
+            Tokens::LastThroughEnd => "last-through-end",
+        };
+        let bias = match self.rule.bias {
+            Bias::Correct => "correct",
+            Bias::Release => "release",
+        };
+        let bare = if self.rule.bare { ", bare" } else { "" };
+        write!(f, "layer {}, lambda {}, tokens {tokens}, bias {bias}{bare}", self.layer, self.lambda)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self { layer: 0, lambda: 0.01, rule: Rule::default() }
@@ -109,7 +178,7 @@ pub struct Pairing {
 /// Where the prompt is empty or does not fit the window.
 pub fn last_token(prompt: &Prompt) -> Result<usize> {
     let words = prompt.spans.iter().filter(|span| span.is_some()).count();
-    ensure!(words > 0, "the concept `{}` has no token\n  help: name a concept", prompt.text);
+    ensure!(words > 0, "the concept is empty: `{}` has no token\n  help: name a concept", prompt.text);
     if let Some(cut) = &prompt.cut {
         anyhow::bail!(
             "`{}` is {} tokens too long for the encoder's window\n  found: `{}` would be cut off\n  help: shorten the concept",

@@ -5,42 +5,38 @@ use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
 
 use crate::collect::Attended;
+use crate::encoder::Projection;
 use crate::rows::{Bias, Pairing};
 
-/// Rows of the system: keys K (N, D) and residuals R = V − K W₀ᵀ (N, D), each already times the square root of its weight.
+/// Rows of the system, each times the square root of its weight: keys K (N, D) and steps S (N, D), from each key to the key of the token that
+/// it is to act as. The residual is R = V − K W₀ᵀ = S W₀ᵀ, with the release's bias that plus b.
 #[derive(Clone, Debug)]
 pub struct System {
     keys: Mat<f64>,
-    residuals: Mat<f64>,
+    steps: Mat<f64>,
+    /// How often b is added to a row's value: 0, or with the release's bias the root of the row's weight.
+    offsets: Mat<f64>,
 }
 
 impl System {
     /// A system without rows over `width` channels.
     #[must_use]
     pub fn empty(width: usize) -> Self {
-        Self { keys: Mat::zeros(0, width), residuals: Mat::zeros(0, width) }
+        Self { keys: Mat::zeros(0, width), steps: Mat::zeros(0, width), offsets: Mat::zeros(0, 1) }
     }
 
-    /// The rows of one pair of prompts: R = (K' − K) W₀ᵀ, and with the release's bias that plus b.
+    /// The rows of one pair of prompts.
     ///
     /// # Errors
     /// Where shapes differ, a position is outside the window, or the weight is no number of at least 0.
     pub fn of_pair(
         [from, to]: [&Attended; 2],
         pairings: &[Pairing],
-        (matrix, offset): (&Mat<f64>, &[f64]),
         bias: Bias,
         weight: f64,
     ) -> Result<Self> {
-        let width = matrix.ncols();
-        ensure!(
-            matrix.nrows() == width && from.ncols() == width && to.ncols() == width && offset.len() == width,
-            "a projection of {}×{} for keys of {} and {} channels",
-            matrix.nrows(),
-            width,
-            from.ncols(),
-            to.ncols()
-        );
+        let width = from.ncols();
+        ensure!(to.ncols() == width, "keys of {width} and {} channels", to.ncols());
         ensure!(
             weight >= 0.0 && weight.is_finite(),
             "the weight of a change is {weight}\n  expected: a number of at least 0"
@@ -48,30 +44,22 @@ impl System {
         let fits = |pairing: &Pairing| pairing.key < from.nrows() && pairing.value < to.nrows();
         ensure!(pairings.iter().all(fits), "a position outside a window of {} tokens", from.nrows());
         let root = weight.sqrt();
-        let keys =
-            Mat::from_fn(pairings.len(), width, |row, column| root * from[(pairings[row].key, column)]);
-        let steps = Mat::from_fn(pairings.len(), width, |row, column| {
+        let count = pairings.len();
+        let keys = Mat::from_fn(count, width, |row, column| root * from[(pairings[row].key, column)]);
+        let steps = Mat::from_fn(count, width, |row, column| {
             let Pairing { key, value } = pairings[row];
             root * (to[(value, column)] - from[(key, column)])
         });
-        let mut residuals = steps * matrix.transpose();
-        if bias == Bias::Release {
-            for row in 0..residuals.nrows() {
-                for (column, offset) in offset.iter().enumerate() {
-                    residuals[(row, column)] += root * offset;
-                }
-            }
-        }
-        Ok(Self { keys, residuals })
+        let offset = if bias == Bias::Release { root } else { 0.0 };
+        Ok(Self { keys, steps, offsets: Mat::from_fn(count, 1, |_, _| offset) })
     }
 
     /// Rows of a prompt that is to act as it does: their residual is 0.
     #[must_use]
     pub fn preserving(prompt: &Attended, positions: &[usize]) -> Self {
-        let keys =
-            Mat::from_fn(positions.len(), prompt.ncols(), |row, column| prompt[(positions[row], column)]);
-        let residuals = Mat::zeros(positions.len(), prompt.ncols());
-        Self { keys, residuals }
+        let (count, width) = (positions.len(), prompt.ncols());
+        let keys = Mat::from_fn(count, width, |row, column| prompt[(positions[row], column)]);
+        Self { keys, steps: Mat::zeros(count, width), offsets: Mat::zeros(count, 1) }
     }
 
     /// Both systems' rows.
@@ -82,7 +70,11 @@ impl System {
                 if row < a.nrows() { a[(row, column)] } else { b[(row - a.nrows(), column)] }
             })
         };
-        Self { keys: join(&self.keys, &other.keys), residuals: join(&self.residuals, &other.residuals) }
+        Self {
+            keys: join(&self.keys, &other.keys),
+            steps: join(&self.steps, &other.steps),
+            offsets: join(&self.offsets, &other.offsets),
+        }
     }
 
     /// Number of rows.
@@ -91,34 +83,53 @@ impl System {
         self.keys.nrows()
     }
 
+    /// Number of channels.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.keys.ncols()
+    }
+
+    /// `‖K (W₀ + ΔW)ᵀ − V‖`, the root of the weighted sum of squares that an edit leaves; with ΔW = 0 what there was before.
+    #[must_use]
+    pub fn residual(&self, of: &Projection, change: &Mat<f64>) -> f64 {
+        let wanted = &self.steps * of.weight.transpose() + &self.offsets * bias_row(of);
+        (&self.keys * change.transpose() - wanted).norm_l2()
+    }
+
     /// The change ΔW (D, D): by the dual where there are fewer rows than channels, else by the primal.
     ///
     /// # Errors
     /// Where λ is not above 0, or a number is not finite.
-    pub fn solve(&self, lambda: f64) -> Result<Mat<f64>> {
-        if self.rows() < self.keys.ncols() { self.dual(lambda) } else { self.primal(lambda) }
+    pub fn solve(&self, of: &Projection, lambda: f64) -> Result<Mat<f64>> {
+        if self.rows() < self.width() { self.dual(of, lambda) } else { self.primal(of, lambda) }
     }
 
     /// `Rᵀ (λ I + K Kᵀ)⁻¹ K`.
     ///
     /// # Errors
     /// As [`Self::solve`].
-    pub fn dual(&self, lambda: f64) -> Result<Mat<f64>> {
+    pub fn dual(&self, of: &Projection, lambda: f64) -> Result<Mat<f64>> {
         let mut gram = &self.keys * self.keys.transpose();
         let solved = regularised(&mut gram, lambda)?.solve(&self.keys);
-        Ok(self.residuals.transpose() * solved)
+        // Rᵀ X = W₀ (Sᵀ X) + b (oᵀ X).
+        let along = self.steps.transpose() * &solved;
+        Ok(&of.weight * along + bias_row(of).transpose() * (self.offsets.transpose() * solved))
     }
 
     /// `Rᵀ K (λ I + Kᵀ K)⁻¹`.
     ///
     /// # Errors
     /// As [`Self::solve`].
-    pub fn primal(&self, lambda: f64) -> Result<Mat<f64>> {
-        let width = self.keys.ncols();
-        let mut statistics = Statistics::new(width);
+    pub fn primal(&self, of: &Projection, lambda: f64) -> Result<Mat<f64>> {
+        let mut statistics = Statistics::new(self.width());
         statistics.add(self);
-        statistics.solve(lambda)
+        statistics.solve(of, lambda)
     }
+}
+
+/// b as (1, D).
+fn bias_row(of: &Projection) -> Mat<f64> {
+    Mat::from_fn(1, of.bias.len(), |_, column| of.bias[column])
 }
 
 /// The Cholesky factor of `gram + λ I`.
@@ -137,42 +148,59 @@ fn regularised(gram: &mut Mat<f64>, lambda: f64) -> Result<faer::linalg::solvers
     })
 }
 
-/// Sums over rows from which any joint edit follows: `A = Σ k kᵀ` and `B = Σ r kᵀ`. Concepts are added and taken back in any order.
+/// Sums over rows from which any joint edit follows: `A = Σ k kᵀ`, `C = Σ s kᵀ` and `Σ o k`. Concepts are added and taken back in any order.
+/// Neither knows W₀, which is applied once, at the end: D³ in the place of N D².
 #[derive(Clone, Debug)]
 pub struct Statistics {
     /// `Σ k kᵀ` (D, D).
     keys: Mat<f64>,
-    /// `Σ r kᵀ` (D, D).
+    /// `Σ s kᵀ` (D, D).
     crossed: Mat<f64>,
+    /// `Σ o kᵀ` (1, D).
+    offset: Mat<f64>,
 }
 
 impl Statistics {
     /// Of no row.
     #[must_use]
     pub fn new(width: usize) -> Self {
-        Self { keys: Mat::zeros(width, width), crossed: Mat::zeros(width, width) }
+        Self {
+            keys: Mat::zeros(width, width),
+            crossed: Mat::zeros(width, width),
+            offset: Mat::zeros(1, width),
+        }
     }
 
     /// Adds a system's rows.
     pub fn add(&mut self, system: &System) {
         self.keys += system.keys.transpose() * &system.keys;
-        self.crossed += system.residuals.transpose() * &system.keys;
+        self.crossed += system.steps.transpose() * &system.keys;
+        self.offset += system.offsets.transpose() * &system.keys;
     }
 
     /// Takes a system's rows back.
     pub fn take_back(&mut self, system: &System) {
         self.keys -= system.keys.transpose() * &system.keys;
-        self.crossed -= system.residuals.transpose() * &system.keys;
+        self.crossed -= system.steps.transpose() * &system.keys;
+        self.offset -= system.offsets.transpose() * &system.keys;
     }
 
-    /// `ΔW = B (λ I + A)⁻¹`.
+    /// Adds what others have summed.
+    pub fn merge(&mut self, other: &Self) {
+        self.keys += &other.keys;
+        self.crossed += &other.crossed;
+        self.offset += &other.offset;
+    }
+
+    /// `ΔW = B (λ I + A)⁻¹` of `B = W₀ C + b (Σ o k)ᵀ`.
     ///
     /// # Errors
     /// As [`System::solve`].
-    pub fn solve(&self, lambda: f64) -> Result<Mat<f64>> {
+    pub fn solve(&self, of: &Projection, lambda: f64) -> Result<Mat<f64>> {
         let mut gram = self.keys.clone();
+        let wanted = &of.weight * &self.crossed + bias_row(of).transpose() * &self.offset;
         // A is symmetric, and so ΔWᵀ = (λ I + A)⁻¹ Bᵀ.
-        let turned = regularised(&mut gram, lambda)?.solve(self.crossed.transpose());
+        let turned = regularised(&mut gram, lambda)?.solve(wanted.transpose());
         Ok(turned.transpose().to_owned())
     }
 }

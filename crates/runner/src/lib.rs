@@ -44,6 +44,7 @@ fn calm_candle(command: &Command) {
         // Trainings have threads of their own side by side, and candle's pool serves one at a time.
         Command::Train(_) => Some(1),
         Command::Trace(typed) => typed.threads,
+        Command::Edit(typed) => typed.threads,
         Command::Trial(typed) => Some(typed.threads),
         _ => None,
     };
@@ -79,6 +80,7 @@ fn obey(papers: &[Entry], command: Command) -> anyhow::Result<u8> {
         Command::Forward(typed) => commands::forward::run(&typed),
         Command::Train(typed) => commands::train::run(&typed),
         Command::Trace(typed) => commands::trace::run(&typed),
+        Command::Edit(typed) => commands::edit::run(&typed),
         Command::Worlds(typed) => commands::worlds::run(&typed),
         Command::Gpu(typed) => commands::gpu::run(&typed),
         Command::Cuda(_) => {

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod claims;
 pub(crate) mod datasets;
 mod download;
+pub(crate) mod edit;
 pub(crate) mod forward;
 pub(crate) mod generate;
 pub(crate) mod gpu;

@@ -46,6 +46,11 @@ impl Mapped {
         Ok(mapped)
     }
 
+    /// The bytes of one of this file's tensors.
+    pub(super) fn bytes(&self, entry: &Entry) -> &[u8] {
+        &self.bytes[entry.begin..entry.end]
+    }
+
     /// Reads one of this file's tensors.
     pub(super) fn tensor(&self, entry: &Entry, dtype: DType, device: &Device) -> TensorResult<Tensor> {
         let release = |from: usize, length: usize| self.release(entry.begin + from, length);

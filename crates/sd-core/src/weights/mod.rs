@@ -21,6 +21,7 @@ mod foreign;
 mod header;
 pub mod hub;
 mod loader;
+mod parts;
 mod rules;
 mod shards;
 mod stored;

@@ -122,7 +122,7 @@ fn as_planned(planned: &Planned, tensor: Tensor) -> TensorResult<Tensor> {
 }
 
 /// The elements in order, little endian; the outer error is a tensor's, the inner one the file's.
-fn write_elements(tensor: &Tensor, to: &mut impl Write) -> TensorResult<std::io::Result<()>> {
+pub(super) fn write_elements(tensor: &Tensor, to: &mut impl Write) -> TensorResult<std::io::Result<()>> {
     let (storage, layout) = tensor.storage_and_layout();
     let Some((begin, end)) = layout.contiguous_offsets() else { bail!("the tensor is not contiguous") };
     let Storage::Cpu(storage) = &*storage else { bail!("the tensor is not on the CPU") };
