@@ -21,9 +21,7 @@
 pub mod caption;
 pub mod components;
 pub mod corruption;
-pub mod cost;
 pub mod experiment;
-pub mod judge;
 pub mod lockstep;
 pub mod looped;
 mod network;
@@ -41,4 +39,5 @@ pub use components::{Component, Part, Reading, TextPart, TextState};
 pub use corruption::{Corruption, Mode, Sigma};
 pub use lockstep::{Half, Settings};
 pub use paper::CAUSAL_TRACE;
+pub use sd_mini::scores as judge;
 pub use trace::{Control, Spec, Targets, Trace, What, trace};

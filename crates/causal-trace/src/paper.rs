@@ -5,8 +5,9 @@ use std::path::Path;
 use lab::config::{ConfigError, Document};
 use lab::paper::{Header, Outcome, Paper, Presentation, Reproduction, TrialContext, TrialSpec};
 use lab::row::Row;
+use sd_mini::subject::{SHIPPED, folder_of};
 
-use crate::experiment::{self, JUDGE, MODEL, SHIPPED, TraceExperiment};
+use crate::experiment::{self, JUDGE, MODEL, TraceExperiment};
 use crate::{run, show};
 
 /// The paper.
@@ -43,16 +44,7 @@ struct Opened {
 
 impl Reproduction for Opened {
     fn header(&self) -> Header {
-        let experiment = &self.experiment;
-        Header {
-            paper: experiment.paper.clone(),
-            scale: experiment.scale,
-            about: experiment.about.clone(),
-            data: experiment.data.clone(),
-            seed: experiment.seed,
-            seeds: experiment.seeds,
-            claims: experiment.claims.clone(),
-        }
+        self.experiment.header()
     }
 
     fn resolved(&self) -> serde_json::Value {
@@ -65,8 +57,8 @@ impl Reproduction for Opened {
 
     fn check_data(&self, _: &Path) -> anyhow::Result<()> {
         let (model, judge) = (&self.experiment.data[MODEL], &self.experiment.data[JUDGE]);
-        experiment::folder_of(MODEL, model)?;
-        experiment::folder_of(JUDGE, judge)?;
+        folder_of(MODEL, model)?;
+        folder_of(JUDGE, judge)?;
         anyhow::ensure!(
             (judge == SHIPPED) == (model == SHIPPED),
             "data.{JUDGE}: {judge}: `{SHIPPED}` judges pictures of its own world and nobody else does, and data.{MODEL} is {model}\n  help: name the folder of a CLIP \

@@ -16,12 +16,20 @@
 pub mod collect;
 pub mod edit;
 pub mod encoder;
+pub mod experiment;
 pub mod folder;
+pub mod methods;
+pub mod model;
+mod paper;
 pub mod rows;
+mod run;
+mod show;
 pub mod solve;
+pub mod suites;
 
 pub use collect::{Attended, collect};
 pub use edit::{Edit, Solved, leakage};
 pub use encoder::{Encoder, InMemory, Keys, Projection};
+pub use paper::DIFF_QUICKFIX;
 pub use rows::{Bias, Change, Rule, Settings, Tokens};
 pub use solve::{Statistics, System};

@@ -64,7 +64,7 @@ impl FromStr for Change {
 }
 
 /// Which tokens of a prompt become rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Tokens {
     /// The last token of the concept alone: what the paper's text says.
@@ -75,7 +75,7 @@ pub enum Tokens {
 }
 
 /// What a value is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Bias {
     /// `v = W₀ k'`: the layer adds its bias itself.
@@ -86,23 +86,20 @@ pub enum Bias {
 }
 
 /// How rows are made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Rule {
     /// Which tokens.
-    #[serde(default)]
     pub tokens: Tokens,
     /// What values are.
-    #[serde(default)]
     pub bias: Bias,
     /// Whether the concept alone is asked about, without the three prefixed prompts.
-    #[serde(default)]
     pub bare: bool,
 }
 
 /// How an edit is made.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// The layer whose output projection is changed; the paper's is the first, 0.
     pub layer: usize,

@@ -92,8 +92,7 @@ impl System {
     /// `‖K (W₀ + ΔW)ᵀ − V‖`, the root of the weighted sum of squares that an edit leaves; with ΔW = 0 what there was before.
     #[must_use]
     pub fn residual(&self, of: &Projection, change: &Mat<f64>) -> f64 {
-        let wanted = &self.steps * of.weight.transpose() + &self.offsets * bias_row(of);
-        (&self.keys * change.transpose() - wanted).norm_l2()
+        (&self.keys * change.transpose() - self.residuals(of)).norm_l2()
     }
 
     /// The change ΔW (D, D): by the dual where there are fewer rows than channels, else by the primal.
@@ -102,6 +101,34 @@ impl System {
     /// Where λ is not above 0, or a number is not finite.
     pub fn solve(&self, of: &Projection, lambda: f64) -> Result<Mat<f64>> {
         if self.rows() < self.width() { self.dual(of, lambda) } else { self.primal(of, lambda) }
+    }
+
+    /// `M = Sᵀ K (λ I + Kᵀ K)⁻¹`: the change `W₀ M` of any matrix W₀ that reads these keys and is to give `W₀ k'`. What the methods do that edit
+    /// many matrices with the same input.
+    ///
+    /// # Errors
+    /// As [`Self::solve`].
+    pub fn common(&self, lambda: f64) -> Result<Mat<f64>> {
+        if self.rows() < self.width() {
+            let mut gram = &self.keys * self.keys.transpose();
+            return Ok(self.steps.transpose() * regularised(&mut gram, lambda)?.solve(&self.keys));
+        }
+        let mut gram = self.keys.transpose() * &self.keys;
+        let crossed = self.steps.transpose() * &self.keys;
+        let turned = regularised(&mut gram, lambda)?.solve(crossed.transpose());
+        Ok(turned.transpose().to_owned())
+    }
+
+    /// The keys K (N, D), each times the square root of its weight.
+    #[must_use]
+    pub fn keys(&self) -> &Mat<f64> {
+        &self.keys
+    }
+
+    /// The residuals R = V − K W₀ᵀ (N, D), likewise.
+    #[must_use]
+    pub fn residuals(&self, of: &Projection) -> Mat<f64> {
+        &self.steps * of.weight.transpose() + &self.offsets * bias_row(of)
     }
 
     /// `Rᵀ (λ I + K Kᵀ)⁻¹ K`.

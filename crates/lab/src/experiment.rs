@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::claim::Claim;
+use crate::paper::Header;
 
 /// How much is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -43,4 +44,20 @@ pub struct Experiment<A, S> {
     pub studies: BTreeMap<String, S>,
     /// What the paper says, and how it is tested.
     pub claims: Vec<Claim>,
+}
+
+impl<A, S> Experiment<A, S> {
+    /// What the bench needs to know of it.
+    #[must_use]
+    pub fn header(&self) -> Header {
+        Header {
+            paper: self.paper.clone(),
+            scale: self.scale,
+            about: self.about.clone(),
+            data: self.data.clone(),
+            seed: self.seed,
+            seeds: self.seeds,
+            claims: self.claims.clone(),
+        }
+    }
 }

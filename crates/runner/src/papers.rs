@@ -30,6 +30,14 @@ pub const PAPERS: &[Entry] = &[
             ("paper", include_str!("../../../experiments/causal-trace/paper.yaml")),
         ],
     },
+    Entry {
+        paper: diff_quickfix::DIFF_QUICKFIX,
+        experiments: &[
+            ("quick", include_str!("../../../experiments/diff-quickfix/quick.yaml")),
+            ("standard", include_str!("../../../experiments/diff-quickfix/standard.yaml")),
+            ("paper", include_str!("../../../experiments/diff-quickfix/paper.yaml")),
+        ],
+    },
 ];
 
 /// The papers that `name` means: one, or every one for `all`.

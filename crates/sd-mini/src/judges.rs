@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use sd_core::models::clip::{TextConfig, Tokenizer};
 use sd_core::nn::Scope;
@@ -10,7 +10,7 @@ use sd_core::weights::{Rules, Weights, load};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::classifier::Classifier;
+use crate::classifier::{Attribute, Classifier};
 use crate::clip::Pair;
 use crate::landmarks::Regressor;
 use crate::shipped::Shipped;
@@ -83,5 +83,49 @@ impl Judges {
         let text = self.clip.texts(&ids)?;
         let cosines = self.clip.images(pictures)?.matmul(&text.t()?.contiguous()?)?.detach();
         Ok(cosines.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?)
+    }
+
+    /// Pictures (B, H, W, 3) of bytes as (B, 3, H, W) in −1 ..= 1, which is what the judges see.
+    ///
+    /// # Errors
+    /// Where they have another side than the judges know.
+    pub fn units(&self, pixels: &Tensor) -> Result<Tensor> {
+        let (_, height, width, _) = pixels.dims4()?;
+        let side = self.side;
+        ensure!(
+            height == side && width == side,
+            "pictures of {width}x{height} for judges of {side}x{side}\n  help: make pictures of the judges' size"
+        );
+        let planes = pixels.permute((0, 3, 1, 2))?.contiguous()?.to_dtype(DType::F32)?;
+        Ok(((planes * (2.0 / 255.0))? - 1.0)?)
+    }
+
+    /// What the classifier says of an attribute, for each of the pictures (B, H, W, 3) of bytes: the probability of a class, and whether it is
+    /// the likeliest.
+    ///
+    /// # Errors
+    /// Where shapes do not fit, or there is no such class.
+    pub fn classified(
+        &self,
+        pixels: &Tensor,
+        attribute: Attribute,
+        class: usize,
+    ) -> Result<Vec<(f64, bool)>> {
+        let logits = self.classifier.logits(&self.units(pixels)?)?;
+        let place =
+            Attribute::ALL.iter().position(|&one| one == attribute).context("an attribute without logits")?;
+        ensure!(
+            class < attribute.classes(),
+            "class {class} of {} of `{}`",
+            attribute.classes(),
+            attribute.name()
+        );
+        let logits = logits[place].detach().to_dtype(DType::F64)?.to_vec2::<f64>()?;
+        let one = |row: &Vec<f64>| {
+            let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = row.iter().map(|logit| (logit - most).exp()).sum();
+            ((row[class] - most).exp() / sum, row[class] >= most)
+        };
+        Ok(logits.iter().map(one).collect())
     }
 }

@@ -13,8 +13,10 @@ pub mod landmarks;
 pub mod losses;
 pub mod networks;
 pub mod recipe;
+pub mod scores;
 pub mod shipped;
 pub mod stages;
+pub mod subject;
 pub mod tokenizer;
 mod workshop;
 

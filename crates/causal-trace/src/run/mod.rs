@@ -6,16 +6,17 @@ mod sweep;
 mod text;
 mod unet;
 
-use anyhow::{Context, Result, bail, ensure};
-use candle_core::{DType, Device, Tensor};
+use anyhow::{Context, Result, ensure};
+use candle_core::{DType, Tensor};
 use lab::paper::{TrialContext, TrialSpec};
 use sd_core::pipeline::StableDiffusion;
 use sd_core::rng::Rng;
+use sd_mini::subject::{SHIPPED, device, folder_of};
 use sd_mini::{Judges, Shipped};
 
 use crate::corruption::{Corruption, deviation};
-use crate::experiment::{JUDGE, MODEL, Making, SHIPPED, Study, TraceExperiment, captions_of, folder_of};
-use crate::judge::{ClipJudge, Judge, MiniJudge, classified};
+use crate::experiment::{JUDGE, MODEL, Making, Study, TraceExperiment, captions_of};
+use crate::judge::{ClipJudge, Judge, MiniJudge};
 use crate::lockstep::Settings;
 use crate::probes::{self, Attribute, Probe};
 
@@ -112,7 +113,7 @@ impl Bench {
             (Judging::Mini(judges), class) => {
                 let clip = MiniJudge(judges).cosines(pixels, caption)?;
                 let asked = case.attribute.asked();
-                let class = class.map_or(Ok(Vec::new()), |class| classified(judges, pixels, asked, class))?;
+                let class = class.map_or(Ok(Vec::new()), |class| judges.classified(pixels, asked, class))?;
                 Ok(Scores { clip, class })
             }
         }
@@ -141,15 +142,5 @@ impl Case {
             memory: making.memory_mb.map(|megabytes| megabytes * 1_000_000),
             ..Settings::default()
         }
-    }
-}
-
-fn device(name: &str) -> Result<Device> {
-    match name.strip_prefix("cuda:") {
-        None => Ok(Device::Cpu),
-        Some(index) => match index.parse() {
-            Ok(index) => Ok(Device::new_cuda(index)?),
-            Err(_) => bail!("device `{name}`; expected cpu or cuda:n"),
-        },
     }
 }

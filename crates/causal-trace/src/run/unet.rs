@@ -168,11 +168,8 @@ impl Written<'_> {
         if height != width {
             return Ok(());
         }
-        let picture = |&run: &usize| -> Result<Picture> {
-            let planes = self.trace.pixels.get(run)?.permute((2, 0, 1))?.contiguous()?;
-            Ok(Picture { side: width, pixels: planes.flatten_all()?.to_vec1::<u8>()? })
-        };
-        let row: Vec<Picture> = order.iter().map(picture).collect::<Result<_>>()?;
+        let all = sd_mini::stages::unet::to_pictures(&self.trace.pixels)?;
+        let row: Vec<Picture> = order.iter().map(|&run| all[run].clone()).collect();
         context.artifact("gallery.png", &contact_sheet(&[row], 1)?)?;
         let names: Vec<String> = order.iter().map(|&run| self.trace.runs[run].to_string()).collect();
         let told = serde_json::json!({"caption": self.case.probe.caption.text, "subject": self.case.probe.caption.subject, "runs": names});

@@ -95,16 +95,7 @@ struct Dice {
 
 impl Reproduction for Dice {
     fn header(&self) -> Header {
-        let experiment = &self.experiment;
-        Header {
-            paper: experiment.paper.clone(),
-            scale: experiment.scale,
-            about: experiment.about.clone(),
-            data: experiment.data.clone(),
-            seed: experiment.seed,
-            seeds: experiment.seeds,
-            claims: experiment.claims.clone(),
-        }
+        self.experiment.header()
     }
 
     fn resolved(&self) -> serde_json::Value {

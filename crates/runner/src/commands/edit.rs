@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use candle_core::DType;
-use diff_quickfix::{Bias, Change, Edit, Encoder, Keys as _, Rule, Settings, Solved, Tokens, leakage};
+use diff_quickfix::{Bias, Change, Edit, Encoder, Rule, Settings, Solved, Tokens, leakage};
 
 use super::{machine, model};
 use crate::output::{print, say};

@@ -9,14 +9,13 @@ use anyhow::{Context as _, Result, bail};
 use lab::executor::readable_bytes;
 use sd_core::weights::hub::{Hub, sha256_of_file};
 use sd_mini::shipped::{PLACE, Shipped};
+use sd_mini::subject::SHIPPED;
 use worlds::models::{self, ModelError, ModelManifest, Named};
 
 use super::download::Bar;
 use crate::output::say;
 use crate::places;
 
-/// What ships with the repository.
-const SHIPPED: &str = "sd-mini";
 /// diffusers' defaults of a pipeline.
 const STEPS: usize = 50;
 const GUIDANCE: f64 = 7.5;

@@ -10,18 +10,18 @@ use causal_trace::lockstep::row_bytes;
 use causal_trace::trace::{CLEAN, CORRUPTED, trace_told};
 use causal_trace::{
     Caption, Control, Corruption, Half, Mode, Reading, Settings, Sigma, Spec, Targets, Trace, components,
-    corruption, cost,
+    corruption,
 };
-use lab::executor::readable_bytes;
+use lab::executor::{readable_bytes, readable_seconds};
+use sd_core::models::unet::cost;
 use sd_core::pipeline::{Parts, StableDiffusion};
+use sd_mini::subject::SHIPPED;
 use sd_mini::{Judges, Shipped};
 use worlds::scenes::{Picture, contact_sheet};
 
 use super::{machine, model};
 use crate::output::{print, say};
 
-/// What ships with the repository.
-const SHIPPED: &str = "sd-mini";
 /// Steps for sd-mini where none are asked for.
 const FEW: usize = 10;
 /// Pictures in a row of the sheet.
@@ -196,18 +196,10 @@ fn planned(typed: &cli::Trace, parts: &Parts, caption: &Caption, spec: &Spec) ->
         2.0 * work / 1e15,
         readable_bytes(row),
         readable_bytes(row * (runs.div_ceil(chunks) * halves) as u64),
-        readable(seconds),
+        readable_seconds(seconds),
         super::reproduce::cores(),
         cost::MACS_PER_SECOND / 1e9,
     ))
-}
-
-fn readable(seconds: f64) -> String {
-    match seconds {
-        s if s < 90.0 => format!("{s:.0} s"),
-        s if s < 5400.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{:.1} h", s / 3600.0),
-    }
 }
 
 /// `trace.csv` and `pictures.png`.
@@ -221,13 +213,9 @@ fn write(folder: &Path, trace: &Trace, scores: Option<&[f64]>) -> Result<()> {
         writeln!(csv, "{run},{score},{recovery},{clean},{corrupted}")?;
     }
     lab::atomic::write_bytes(folder.join("trace.csv"), csv.as_bytes())?;
-    let (count, height, width, _) = trace.pixels.dims4()?;
+    let (_, height, width, _) = trace.pixels.dims4()?;
     if height == width {
-        let picture = |index: usize| -> Result<Picture> {
-            let planes = trace.pixels.get(index)?.permute((2, 0, 1))?.contiguous()?;
-            Ok(Picture { side: width, pixels: planes.flatten_all()?.to_vec1::<u8>()? })
-        };
-        let all: Vec<Picture> = (0..count).map(picture).collect::<Result<_>>()?;
+        let all = sd_mini::stages::unet::to_pictures(&trace.pixels)?;
         let rows: Vec<Vec<Picture>> = all.chunks(ROW).map(<[Picture]>::to_vec).collect();
         lab::atomic::write_bytes(folder.join("pictures.png"), &contact_sheet(&rows, 1)?)?;
     }

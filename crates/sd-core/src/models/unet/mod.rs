@@ -11,6 +11,7 @@
 
 mod blocks;
 mod config;
+pub mod cost;
 mod rows;
 #[cfg(test)]
 mod tests;

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use candle_core::{D, DType, Device, Tensor};
 use sd_core::models::clip::tokenizer::Prompt;
 use sd_core::models::clip::{Clip, ClipConfig, Preprocessor, TextModel, Tokenizer};
 use sd_core::taps::NoTap;
 use sd_core::weights::{Rules, Weights, load};
-use sd_mini::Judges;
-use sd_mini::classifier::Attribute;
+
+use crate::judges::Judges;
 
 /// CLIP-Score: the cosine of a picture's vector and a caption's, without scale, offset or prefix.
 pub trait Judge {
@@ -32,51 +32,8 @@ impl Judge for MiniJudge<'_> {
     }
 
     fn cosines(&self, pixels: &Tensor, caption: &str) -> Result<Vec<f64>> {
-        self.0.cosines(&units(pixels, self.0.side)?, caption)
+        self.0.cosines(&self.0.units(pixels)?, caption)
     }
-}
-
-/// Pictures (B, H, W, 3) of bytes as (B, 3, H, W) in −1 ..= 1, which is what sd-mini's judges see.
-///
-/// # Errors
-/// Where they have another side than the judges know.
-pub fn units(pixels: &Tensor, side: usize) -> Result<Tensor> {
-    let (_, height, width, _) = pixels.dims4()?;
-    ensure!(
-        height == side && width == side,
-        "pictures of {width}x{height} for judges of {side}x{side}\n  help: make pictures of the judges' size"
-    );
-    let planes = pixels.permute((0, 3, 1, 2))?.contiguous()?.to_dtype(DType::F32)?;
-    Ok(((planes * (2.0 / 255.0))? - 1.0)?)
-}
-
-/// What the classifier says of an attribute, for each picture: the probability of the class that the caption names, and whether that class
-/// is the likeliest.
-///
-/// # Errors
-/// Where shapes do not fit.
-pub fn classified(
-    judges: &Judges,
-    pixels: &Tensor,
-    attribute: Attribute,
-    class: usize,
-) -> Result<Vec<(f64, bool)>> {
-    let logits = judges.classifier.logits(&units(pixels, judges.side)?)?;
-    let place =
-        Attribute::ALL.iter().position(|&one| one == attribute).context("an attribute without logits")?;
-    ensure!(
-        class < attribute.classes(),
-        "class {class} of {} of `{}`",
-        attribute.classes(),
-        attribute.name()
-    );
-    let logits = logits[place].detach().to_dtype(DType::F64)?.to_vec2::<f64>()?;
-    let one = |row: &Vec<f64>| {
-        let most = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = row.iter().map(|logit| (logit - most).exp()).sum();
-        ((row[class] - most).exp() / sum, row[class] >= most)
-    };
-    Ok(logits.iter().map(one).collect())
 }
 
 /// A `CLIPModel` from a folder in transformers' layout: `config.json`, weights, tokenizer, `preprocessor_config.json`.

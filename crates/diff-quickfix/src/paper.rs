@@ -1,0 +1,76 @@
+//! The paper as the bench knows it: how its experiment is read, planned, run and shown.
+
+use std::path::Path;
+
+use lab::config::{ConfigError, Document};
+use lab::paper::{Header, Outcome, Paper, Presentation, Reproduction, TrialContext, TrialSpec};
+use sd_mini::subject::{SHIPPED, folder_of};
+
+use crate::experiment::{self, JUDGE, MODEL, QuickfixExperiment};
+use crate::{run, show};
+
+/// The paper.
+pub const DIFF_QUICKFIX: &dyn Paper = &DiffQuickfix;
+
+struct DiffQuickfix;
+
+impl Paper for DiffQuickfix {
+    fn id(&self) -> &'static str {
+        "diff-quickfix"
+    }
+
+    fn title(&self) -> &'static str {
+        "Localizing and Editing Knowledge in Text-to-Image Generative Models: Diff-QuickFix"
+    }
+
+    fn citation(&self) -> &'static str {
+        "S. Basu, N. Zhao, V. Morariu, S. Feizi, V. Manjunatha. International Conference on Learning Representations, 2024. \
+         arXiv:2310.13730"
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        lab::schema::of::<QuickfixExperiment>()
+    }
+
+    fn open(&self, document: &Document) -> Result<Box<dyn Reproduction>, ConfigError> {
+        Ok(Box::new(Opened { experiment: experiment::open(document)? }))
+    }
+}
+
+struct Opened {
+    experiment: QuickfixExperiment,
+}
+
+impl Reproduction for Opened {
+    fn header(&self) -> Header {
+        self.experiment.header()
+    }
+
+    fn resolved(&self) -> serde_json::Value {
+        serde_json::to_value(&self.experiment).unwrap_or_default()
+    }
+
+    fn trials(&self, _: &Path) -> anyhow::Result<Vec<TrialSpec>> {
+        experiment::trials(&self.experiment)
+    }
+
+    fn check_data(&self, _: &Path) -> anyhow::Result<()> {
+        let (model, judge) = (&self.experiment.data[MODEL], &self.experiment.data[JUDGE]);
+        folder_of(MODEL, model)?;
+        folder_of(JUDGE, judge)?;
+        anyhow::ensure!(
+            (judge == SHIPPED) == (model == SHIPPED),
+            "data.{JUDGE}: {judge}: `{SHIPPED}` judges pictures of its own world and nobody else does, and data.{MODEL} is {model}\n  help: name the folder of a CLIP \
+             that is not the model's own, such as openai/clip-vit-base-patch32"
+        );
+        Ok(())
+    }
+
+    fn run(&self, trial: &TrialSpec, context: &mut TrialContext) -> anyhow::Result<()> {
+        run::run(&self.experiment, trial, context)
+    }
+
+    fn present(&self, outcome: &Outcome) -> anyhow::Result<Presentation> {
+        show::present(&self.experiment, outcome)
+    }
+}

@@ -1,0 +1,142 @@
+//! Tables, figures and explanations made from the rows of a reproduction.
+
+mod editing;
+mod galleries;
+mod joint;
+mod metrics;
+
+use anyhow::Result;
+use lab::paper::{Outcome, Presentation};
+use lab::row::Row;
+use lab::stats::{self, Interval};
+use lab::table::{Cell, Table};
+
+use crate::experiment::{QuickfixExperiment, Study};
+
+/// Everything the report shows besides verdicts.
+pub(crate) fn present(experiment: &QuickfixExperiment, outcome: &Outcome) -> Result<Presentation> {
+    let mut shown = Presentation {
+        metrics: metrics::explained(),
+        protocol: metrics::protocol(experiment),
+        ..Default::default()
+    };
+    for (name, study) in &experiment.studies {
+        let rows = Rows(outcome.rows.iter().filter(|row| row.study == *name).collect());
+        if rows.0.is_empty() {
+            continue;
+        }
+        match study {
+            Study::Identities(_) => shown.tables.push(identities(name, &rows)),
+            Study::Editing(study) => {
+                editing::show(experiment, name, study, &rows, &mut shown);
+                shown.pictures.extend(galleries::of(name, &rows, outcome)?);
+            }
+            Study::Joint(study) => joint::show(experiment, name, study, &rows, &mut shown),
+        }
+    }
+    Ok(shown)
+}
+
+/// The rows of one study.
+struct Rows<'a>(Vec<&'a Row>);
+
+impl Rows<'_> {
+    /// Values of a metric of an arm whose tags are these among others: one for each edit and seed.
+    fn values(&self, metric: &str, arm: &str, tags: &[(&str, &str)]) -> Vec<f64> {
+        let matches = |row: &&&Row| {
+            row.metric == metric
+                && row.arm == arm
+                && tags.iter().all(|(name, value)| row.tags.get(*name).is_some_and(|tag| tag == value))
+        };
+        self.0.iter().filter(matches).map(|row| row.value).collect()
+    }
+
+    /// Values of a metric by its place along a curve.
+    fn at(&self, metric: &str, at: f64) -> Vec<f64> {
+        self.0.iter().filter(|row| row.metric == metric && row.at == Some(at)).map(|row| row.value).collect()
+    }
+}
+
+/// Mean with a 95 % percentile bootstrap over edits and seeds; no interval with a single value, nothing with none.
+fn summary(values: &[f64]) -> Option<Interval> {
+    let mean = stats::mean(values).ok()?;
+    let alone = Interval { estimate: mean, low: mean, high: mean, n: values.len() };
+    let average = |units: &[usize]| units.iter().map(|&unit| values[unit]).sum::<f64>() / units.len() as f64;
+    Some(stats::bootstrap(values.len(), 0.95, average).unwrap_or(alone))
+}
+
+/// The middle value; of times and counts of work, which one slow moment should not decide.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => None,
+        count if count % 2 == 1 => Some(values[middle]),
+        _ => Some(0.5 * (values[middle - 1] + values[middle])),
+    }
+}
+
+fn columns(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// Estimate, low end and high end as cells; the ends are missing where n is 1.
+fn interval_cells(interval: Option<Interval>, decimals: u8) -> [Cell; 3] {
+    let ends = interval.filter(|interval| interval.n > 1);
+    [
+        Cell::number(interval.map(|interval| interval.estimate), decimals),
+        Cell::number(ends.map(|interval| interval.low), decimals),
+        Cell::number(ends.map(|interval| interval.high), decimals),
+    ]
+}
+
+fn label(experiment: &QuickfixExperiment, arm: &str) -> String {
+    experiment.arms.get(arm).map_or_else(|| arm.to_owned(), |arm| arm.label.clone())
+}
+
+fn identities(study: &str, rows: &Rows<'_>) -> Table {
+    let lines = [
+        ("primal_dual", "Primal and dual solutions", "at most 1e-10"),
+        ("no_op", "A concept edited into itself: ‖ΔW‖ / ‖W₀‖", "0"),
+        ("large_lambda", "λ = 1e9: ‖ΔW‖ / ‖W₀‖", "about 0"),
+        ("orthogonal", "A direction orthogonal to every key: ‖ΔW x‖ / ‖W₀ x‖", "about 0"),
+        ("keys", "λ = 1e-8: ‖W k − v‖ / ‖v‖", "about 0"),
+        ("order", "Concepts added in the opposite order", "at most 1e-10"),
+        ("reversible", "All concepts taken back: ‖ΔW‖ / ‖W₀‖", "at most 1e-10"),
+    ];
+    let row = |(case, what, expected): (&str, &str, &str)| {
+        let value = rows.0.iter().find(|row| row.metric == "identity_difference" && row.case == case);
+        let value = value.map_or(Cell::Missing, |row| Cell::Text(format!("{:.1e}", row.value)));
+        vec![Cell::from(case), Cell::from(what), value, Cell::from(expected)]
+    };
+    let mut all: Vec<Vec<Cell>> = lines.into_iter().map(row).collect();
+    let single = |metric: &str, what: &str, expected: &str| {
+        let value = rows.0.iter().find(|row| row.metric == metric);
+        let value = value.map_or(Cell::Missing, |row| Cell::Text(format!("{:.4}", row.value)));
+        vec![Cell::from(metric), Cell::from(what), value, Cell::from(expected)]
+    };
+    all.push(single("release_no_op", "As no_op, with the release's bias (trap X2)", "above 0"));
+    all.push(single("tensors_changed", "Tensors in which the edited folder differs", "1"));
+    all.push(single("share_of_unet", "Numbers of W in per cent of this model's UNet", ""));
+    all.push(single("share_of_stable_diffusions_unet", "The same of Stable Diffusion 1.x", "0.0686"));
+    Table {
+        id: format!("{study}_identities"),
+        title: "What must hold exactly".to_owned(),
+        caption: "Relative differences in the Frobenius norm, measured on the model that is edited."
+            .to_owned(),
+        columns: columns(&["id", "identity", "found", "expected"]),
+        rows: all,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_middles() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median(Vec::new()), None);
+    }
+}
