@@ -104,6 +104,8 @@ pub struct Stop {
     pub every: usize,
     /// It has done enough when it erases the concept in as many pictures as the reference, less this share.
     pub within: f64,
+    /// And in at least this share of the pictures: a reference that erases nothing is reached by doing nothing.
+    pub at_least: f64,
 }
 
 /// One concept at a time.

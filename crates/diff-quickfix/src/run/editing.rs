@@ -78,7 +78,7 @@ impl Reference {
     }
 }
 
-/// Applies a method; trainings are looked at on the phrases' captions and stop where they erase as much as the reference, less a share.
+/// Applies a method; trainings are looked at on the phrases' captions and stop where they erase as much as was asked for.
 fn apply(
     bench: &Bench,
     study: &EditingStudy,
@@ -90,11 +90,12 @@ fn apply(
     let asked = item.asked(Set::Phrase, study.asking.phrase, seed);
     let purpose = format!("{}/{}", item.name, Set::Phrase.name());
     let mut is_gone = |changed: &Changed| -> Result<bool> {
-        let (Some(gone), Some(Stop { within, .. })) = (gone, &study.stop) else { return Ok(false) };
+        let (Some(gone), Some(Stop { within, at_least, .. })) = (gone, &study.stop) else { return Ok(false) };
+        let wanted = (gone - within).max(*at_least);
         let pipeline = bench.model.with(changed)?;
         let pixels = bench.pictures(&pipeline, &asked, study.making, &purpose, seed)?;
         let found = bench.found(&pixels, |_| item.old.clone())?.context("there is no classifier")?;
-        Ok(1.0 - share(&found) >= gone - within - 1e-9)
+        Ok(1.0 - share(&found) >= wanted - 1e-9)
     };
     method.apply(&mut Job {
         model: &bench.model,

@@ -1,6 +1,7 @@
 //! What must hold exactly: section 9 of the specification, on the model that is edited.
 
 use anyhow::{Context, Result};
+use candle_core::DType;
 use faer::Mat;
 use lab::paper::TrialContext;
 use lab::trial::Measure;
@@ -9,6 +10,7 @@ use sd_core::models::unet::UNet2DConditionModel;
 use sd_core::nn::Specification;
 use sd_core::pipeline::tiny::Family;
 use sd_core::rng::Rng;
+use sd_core::taps::NoTap;
 use sd_core::weights::Weights;
 
 use super::{Bench, item};
@@ -45,6 +47,10 @@ pub(super) fn run(bench: &Bench, study: &IdentityStudy, context: &mut TrialConte
     write("reversible", reversed)?;
     context.row("release_no_op", idle(Bias::Release)?.size())?;
     context.row("tensors_changed", checks.tensors_changed(first, context)? as f64)?;
+    for change in &changes {
+        let share = checks.attention_share(&change.from)?;
+        context.row_full(Measure::new("attention_share", share).case(change.from.replace(' ', "_")))?;
+    }
     let size = of.bias.len() as f64;
     let own = bench.model.unet.values().map(candle_core::Tensor::elem_count).sum::<usize>() as f64;
     context.row("share_of_unet", 100.0 * size * size / own)?;
@@ -71,6 +77,24 @@ impl Checks<'_> {
     fn solved(&self, changes: &[Change], lambda: f64, rule: Rule) -> Result<Solved> {
         let settings = Settings { layer: 0, lambda, rule };
         Edit::new(String::new(), settings, changes.to_vec(), Vec::new()).solve(&self.bench.model.keys())
+    }
+
+    /// ‖W₀ k + b‖ / ‖x‖ at the concept's last token: how much of the stream behind the first self-attention the edited matrix makes. The rest,
+    /// the token's own embedding x, no edit of that matrix reaches.
+    fn attention_share(&self, concept: &str) -> Result<f64> {
+        let prompt = self.bench.model.prompt(concept)?;
+        let at = last_token(&prompt)?;
+        let keys = self.bench.model.keys();
+        let of = keys.projection(0)?;
+        let attended = keys.attended(std::slice::from_ref(&prompt), 0)?;
+        let k = Mat::from_fn(of.bias.len(), 1, |channel, _| attended[0][(at, channel)]);
+        let b = Mat::from_fn(of.bias.len(), 1, |channel, _| of.bias[channel]);
+        let ids = Prompt::stack(std::slice::from_ref(&prompt), &self.bench.model.pipeline.device)?;
+        let output = self.bench.model.pipeline.text_encoder.forward(&ids, &mut NoTap)?;
+        let first =
+            output.hidden_states.first().context("a text encoder without a stream")?.get(0)?.get(at)?;
+        let norm = first.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt();
+        Ok((&of.weight * k + b).norm_l2() / norm)
     }
 
     /// ‖ΔW x‖ / ‖W₀ x‖ of a random x less its share in the keys' space.

@@ -64,6 +64,11 @@ pub(super) fn explained() -> Vec<(String, String)> {
             "identity_difference",
             "Relative difference in the Frobenius norm of two things that must be equal.",
         ),
+        (
+            "attention_share",
+            "‖W₀ k + b‖ / ‖x‖ at a concept's last token, x its embedding with its position: how much of the stream behind the first self-attention \
+             the edited matrix makes.",
+        ),
         ("share_of_unet", "Numbers of W in per cent of the denoiser's."),
     ];
     all.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
@@ -76,7 +81,7 @@ pub(super) fn protocol(experiment: &QuickfixExperiment) -> Vec<String> {
             experiment.data[MODEL], experiment.data[JUDGE]
         ),
         "Trainings change keys and values of every cross-attention and stop where they erase the concept in as many of the phrase's pictures as the \
-         reference does, less the share that the experiment names, or at the published number of steps. Their learning rates are those of the \
+         reference does, less a share, and in no fewer than a share (both in the experiment file), or at their last step. Their learning rates are those of the \
          experiment file, not the published ones: the network is a thousandth of Stable Diffusion's size."
             .to_owned(),
         "The ratios of time and work are this model's and this machine's. At the size of Stable Diffusion the denoiser outweighs the text encoder's \

@@ -116,6 +116,16 @@ fn identities(study: &str, rows: &Rows<'_>) -> Table {
         vec![Cell::from(metric), Cell::from(what), value, Cell::from(expected)]
     };
     all.push(single("release_no_op", "As no_op, with the release's bias (trap X2)", "above 0"));
+    let shares: Vec<f64> =
+        rows.0.iter().filter(|row| row.metric == "attention_share").map(|row| row.value).collect();
+    all.push(vec![
+        Cell::from("attention_share"),
+        Cell::from(
+            "‖W₀ k + b‖ / ‖embedding‖ at a concept's last token: what the edit can reach of the stream",
+        ),
+        stats::mean(&shares).map_or(Cell::Missing, |share| Cell::Text(format!("{share:.4}"))),
+        Cell::from(""),
+    ]);
     all.push(single("tensors_changed", "Tensors in which the edited folder differs", "1"));
     all.push(single("share_of_unet", "Numbers of W in per cent of this model's UNet", ""));
     all.push(single("share_of_stable_diffusions_unet", "The same of Stable Diffusion 1.x", "0.0686"));

@@ -17,7 +17,7 @@ fn file_of(json: &str, data: &[u8]) -> Vec<u8> {
 }
 
 /// A file of tensors, written by candle's own writer.
-fn save(folder: &Path, name: &str, tensors: &[(&str, Tensor)]) -> PathBuf {
+pub(super) fn save(folder: &Path, name: &str, tensors: &[(&str, Tensor)]) -> PathBuf {
     let path = folder.join(name);
     let tensors = tensors.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.clone())).collect();
     candle_core::safetensors::save(&tensors, &path).unwrap();
