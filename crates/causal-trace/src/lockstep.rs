@@ -195,7 +195,7 @@ impl<'a> Lockstep<'a> {
         let request = settings.request();
         let size = model.size(&request)?;
         let sampler = model.sampler(&request)?;
-        let dtype = if model.dtype == DType::F64 { DType::F64 } else { DType::F32 };
+        let dtype = model.latent_dtype();
         let mut noise = Noise::new(settings.seed, dtype, &model.device);
         let start = model.latents(1, size, &sampler, &mut noise)?;
         let uncond = model.encode(&[String::new()], &mut sd_core::taps::NoTap)?.get(0)?;

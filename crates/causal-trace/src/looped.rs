@@ -2,7 +2,7 @@
 //! against, and timed against.
 
 use anyhow::{Result, bail};
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use sd_core::pipeline::{Noise, Plan, Request, StableDiffusion, Watch};
 use sd_core::taps::{CopyRows, NoTap, Site, Tap};
 
@@ -30,7 +30,7 @@ pub fn one(
     if (0..sampler.evaluations()).any(|step| sampler.takes_noise(step)) {
         bail!("the loop draws noise of its own for each row of its batch; compare samplers that take none");
     }
-    let dtype = if model.dtype == DType::F64 { DType::F64 } else { DType::F32 };
+    let dtype = model.latent_dtype();
     let mut noise = Noise::new(settings.seed, dtype, &model.device);
     let start = model.latents(1, model.size(&request)?, &sampler, &mut noise)?.repeat((3, 1, 1, 1))?;
     let mut texts = vec![clean, corrupted, corrupted];

@@ -83,7 +83,7 @@ impl Projected {
     fn attend(&self, rows: &[usize]) -> Attended {
         let (tokens, width) = (rows.len(), self.qkv[0].nrows());
         let size = width / self.heads;
-        let [q, k, v] = self.qkv.each_ref().map(|all| Mat::from_fn(width, tokens, |c, t| all[(c, rows[t])]));
+        let [q, k, v] = self.qkv.each_ref().map(|all| columns(all, rows));
         let scale = 1.0 / (size as f64).sqrt();
         let mut out = Mat::zeros(width, tokens);
         // Column t: how much token t attends to each before it.
@@ -97,6 +97,15 @@ impl Projected {
         }
         out.transpose().to_owned()
     }
+}
+
+/// Some columns of a matrix.
+fn columns(of: &Mat<f64>, picked: &[usize]) -> Mat<f64> {
+    let mut all = Mat::zeros(of.nrows(), picked.len());
+    for (to, &from) in picked.iter().enumerate() {
+        all.col_mut(to).copy_from(of.col(from));
+    }
+    all
 }
 
 /// Of the entries up to `token` in column `token`; those behind it, which it does not see, become 0.

@@ -195,14 +195,14 @@ impl Edit {
         }
         let width = original.bias.len();
         let of_change = |(change, pairs, first): &(&Change, &Vec<[Prompt; 2]>, usize)| -> Result<System> {
-            let mut all = System::empty(width);
+            let mut all = Vec::with_capacity(pairs.len());
             for (index, [from, to]) in pairs.iter().enumerate() {
                 let at = first + 2 * index;
                 let rows = pairings(from, to, settings.rule.tokens)?;
                 let one = [&attended[at], &attended[at + 1]];
-                all = all.and(&System::of_pair(one, &rows, settings.rule.bias, change.weight)?);
+                all.push(System::of_pair(one, &rows, settings.rule.bias, change.weight)?);
             }
-            Ok(all)
+            Ok(System::joined(&all.iter().collect::<Vec<_>>(), width))
         };
         let mut preserved = System::empty(width);
         for (prompt, keys) in kept.iter().zip(&attended[first..]) {
@@ -234,12 +234,10 @@ fn solved(parts: Vec<Vec<System>>, preserved: System, original: Projection, lamb
     let width = original.bias.len();
     let rows = preserved.rows() + parts.iter().flatten().map(System::rows).sum::<usize>();
     if rows < width {
-        let system =
-            parts.iter().flatten().fold(System::empty(width), |all, one| all.and(one)).and(&preserved);
-        let change = system.dual(&original, lambda)?;
-        let before = system.residual(&original, &Mat::zeros(width, width));
-        let residuals = Some([before, system.residual(&original, &change)]);
-        return Ok(Solved { change, original, rows, residuals, system: Some(system) });
+        let all: Vec<&System> = parts.iter().flatten().chain([&preserved]).collect();
+        let system = System::joined(&all, width);
+        let (change, residuals) = system.dual_with_residuals(&original, lambda)?;
+        return Ok(Solved { change, original, rows, residuals: Some(residuals), system: Some(system) });
     }
     let sums: Vec<Statistics> = parts
         .par_iter()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
-use faer::Mat;
+use faer::{Mat, MatRef};
 use sd_core::models::clip::tokenizer::Prompt;
 use sd_core::models::clip::{TextConfig, TextModel, Tokenizer};
 use sd_core::nn::{LayerNorm, Linear};
@@ -290,7 +290,7 @@ pub(crate) fn projection(weight: &Tensor, bias: Vec<f64>) -> Result<Projection> 
         "the output projection has {faults} numbers that are infinite or none\n  help: the weights are damaged, or overflowed when they were \
          converted: fetch them again"
     );
-    Ok(Projection { weight: Mat::from_fn(width, width, |row, column| values[row * width + column]), bias })
+    Ok(Projection { weight: MatRef::from_row_major_slice(&values, width, width).to_owned(), bias })
 }
 
 /// A text encoder in memory and its tokenizer.

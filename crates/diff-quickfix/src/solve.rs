@@ -65,16 +65,27 @@ impl System {
     /// Both systems' rows.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
-        let join = |a: &Mat<f64>, b: &Mat<f64>| {
-            Mat::from_fn(a.nrows() + b.nrows(), a.ncols(), |row, column| {
-                if row < a.nrows() { a[(row, column)] } else { b[(row - a.nrows(), column)] }
-            })
+        Self::joined(&[self, other], self.width())
+    }
+
+    /// All systems' rows over `width` channels, one system below the other.
+    #[must_use]
+    pub fn joined(all: &[&Self], width: usize) -> Self {
+        let rows = all.iter().map(|system| system.rows()).sum();
+        let mut joined = Self {
+            keys: Mat::zeros(rows, width),
+            steps: Mat::zeros(rows, width),
+            offsets: Mat::zeros(rows, 1),
         };
-        Self {
-            keys: join(&self.keys, &other.keys),
-            steps: join(&self.steps, &other.steps),
-            offsets: join(&self.offsets, &other.offsets),
+        let mut first = 0;
+        for system in all {
+            let count = system.rows();
+            joined.keys.subrows_mut(first, count).copy_from(&system.keys);
+            joined.steps.subrows_mut(first, count).copy_from(&system.steps);
+            joined.offsets.subrows_mut(first, count).copy_from(&system.offsets);
+            first += count;
         }
+        joined
     }
 
     /// Number of rows.
@@ -136,11 +147,20 @@ impl System {
     /// # Errors
     /// As [`Self::solve`].
     pub fn dual(&self, of: &Projection, lambda: f64) -> Result<Mat<f64>> {
+        Ok(self.dual_with_residuals(of, lambda)?.0)
+    }
+
+    /// The change, and [`Self::residual`] before and after it. With Y = (λ I + K Kᵀ)⁻¹ R the change is ΔW = Yᵀ K, and what it leaves of the
+    /// residual is K ΔWᵀ − R = −λ Y.
+    ///
+    /// # Errors
+    /// As [`Self::solve`].
+    pub fn dual_with_residuals(&self, of: &Projection, lambda: f64) -> Result<(Mat<f64>, [f64; 2])> {
+        let residuals = self.residuals(of);
         let mut gram = &self.keys * self.keys.transpose();
-        let solved = regularised(&mut gram, lambda)?.solve(&self.keys);
-        // Rᵀ X = W₀ (Sᵀ X) + b (oᵀ X).
-        let along = self.steps.transpose() * &solved;
-        Ok(&of.weight * along + bias_row(of).transpose() * (self.offsets.transpose() * solved))
+        let solved = regularised(&mut gram, lambda)?.solve(&residuals);
+        let left = [residuals.norm_l2(), lambda * solved.norm_l2()];
+        Ok((solved.transpose() * &self.keys, left))
     }
 
     /// `Rᵀ K (λ I + Kᵀ K)⁻¹`.

@@ -113,6 +113,13 @@ fn primal_and_dual_agree_to_1e_10() {
             (system.dual(of, LAMBDA).unwrap(), system.primal(of, LAMBDA).unwrap())
         };
         assert!(off(&dual, &primal) < 1e-10, "{tokens:?}: {:e}", off(&dual, &primal));
+        // The residuals that come with the solution are those that the changed matrix leaves.
+        let (change, [before, after]) = system.dual_with_residuals(&model.projection, LAMBDA).unwrap();
+        let nothing = Mat::zeros(change.nrows(), change.ncols());
+        for (found, of) in [(before, &nothing), (after, &change)] {
+            let expected = system.residual(&model.projection, of);
+            assert!((found - expected).abs() < 1e-8 * before, "{found} {expected}");
+        }
         assert!(norm(&dual) > 1e-3 * norm(&model.projection.weight), "the edit does something");
     }
 }

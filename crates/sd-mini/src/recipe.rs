@@ -97,8 +97,15 @@ pub struct TextRecipe {
     pub heads: usize,
     /// Positions: the longest prompt, begin and end of text counted.
     pub positions: usize,
+    /// Standard deviation of the embeddings of tokens and positions before the first step; CLIP's is 0.02.
+    #[serde(default = "unit")]
+    pub embedding_std: f64,
     /// Training, together with the image tower.
     pub training: Training,
+}
+
+fn unit() -> f64 {
+    1.0
 }
 
 /// The autoencoder (diffusers' `AutoencoderKL`), trained with `mean |x − x̂| + mse·mean (x − x̂)² + kl·mean KL`.
@@ -226,6 +233,8 @@ impl Recipe {
         let positions = self.text.positions;
         let expected = "20 to 77: the longest caption has 18 words, and begin and end of text";
         checks.that((20..=77).contains(&positions), "text.positions", expected, positions)?;
+        let std = self.text.embedding_std;
+        checks.that(std > 0.0, "text.embedding_std", "a number above 0", std)?;
         checks.that(self.text.layers > 0, "text.layers", "at least 1", self.text.layers)?;
         checks.that(self.vae.layers > 0, "vae.layers", "at least 1", self.vae.layers)?;
         let common = self.unet.channels.iter().fold(0, |all, &one| gcd(all, one));

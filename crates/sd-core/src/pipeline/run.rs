@@ -63,7 +63,8 @@ impl StableDiffusion {
     }
 
     /// What latents and samplers compute in.
-    pub(super) fn latent_dtype(&self) -> DType {
+    #[must_use]
+    pub fn latent_dtype(&self) -> DType {
         if self.dtype == DType::F64 { DType::F64 } else { DType::F32 }
     }
 

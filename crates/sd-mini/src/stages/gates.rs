@@ -38,8 +38,8 @@ const JUDGED: usize = 100;
 /// What the classifier finds in a picture, by attribute.
 type Classes = [usize; Attribute::ALL.len()];
 
-/// The judges, frozen.
-pub struct Judges {
+/// The judges that gates ask, frozen.
+pub struct Panel {
     /// Names attributes.
     pub classifier: Classifier,
     /// Tells captions apart.
@@ -154,7 +154,7 @@ pub fn measure(
     unet: &State,
     vae: &Vae,
     text: &TextModel,
-    judges: &Judges,
+    judges: &Panel,
 ) -> Result<Vec<Gate>> {
     let pipeline = unet::pipeline(workshop, unet, vae, text)?;
     let seed = workshop.recipe.judges_seed ^ GATES;
@@ -286,7 +286,7 @@ fn pair_of(named: &Named) -> Option<[(usize, Option<usize>); 2]> {
 }
 
 /// Whether a face is one to the classifier and its landmarks move with the picture; and whether the mouth is as the caption says.
-fn faces(workshop: &Workshop<'_>, judges: &Judges, subjects: &Subjects) -> Result<[Gate; 2]> {
+fn faces(workshop: &Workshop<'_>, judges: &Panel, subjects: &Subjects) -> Result<[Gate; 2]> {
     let side = workshop.recipe.side;
     let found = subjects.answers(|pictures| {
         let [here, there] =

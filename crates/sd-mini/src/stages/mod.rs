@@ -163,7 +163,7 @@ impl Judged {
 }
 
 fn gates(workshop: &Workshop<'_>, made: &Pipeline, judged: &Judged) -> Result<()> {
-    let judges = gates::Judges {
+    let judges = gates::Panel {
         classifier: judged.classifier.model.clone(),
         clip: text::pair(workshop, &judged.clip)?,
         landmarks: judged.landmarks.model.clone(),

@@ -30,6 +30,7 @@ pub fn train(workshop: &Workshop<'_>, stage: &str, seed: u64, training: &Trainin
     let mut parameters = Parameters::default();
     let mut scope = Scope::root(&mut parameters, seed, DType::F32, &workshop.device);
     let pair = Pair::new(&mut scope, &config, &recipe.judges.channels)?;
+    scale_embeddings(&parameters, recipe.text.embedding_std)?;
     let world = World::new(seed, Split::Train);
     let mut task = |step| {
         let examples = data::examples(&world, step, training.batch);
@@ -39,11 +40,23 @@ pub fn train(workshop: &Workshop<'_>, stage: &str, seed: u64, training: &Trainin
             data::ids(&workshop.tokenizer, captions, &workshop.device).map_err(candle_core::Error::wrap)?;
         losses::contrastive(&pair.logits(&pictures, &ids)?, &same(&examples, &workshop.device)?)
     };
-    let depends = json!({
+    let mut depends = json!({
         "seed": seed, "side": recipe.side, "width": recipe.text.width, "layers": recipe.text.layers,
         "heads": recipe.text.heads, "positions": recipe.text.positions, "tower": recipe.judges.channels,
     });
+    if recipe.text.embedding_std != 1.0 {
+        depends["embedding_std"] = recipe.text.embedding_std.into();
+    }
     workshop.fit(stage, training, &parameters, &depends, Task::Whole(&mut task), &mut |_, _| Ok(()))
+}
+
+/// Embeddings of tokens and positions, which start from N(0, 1), to N(0, std²). With 1 a token's embedding outweighs all that attention adds to
+/// it, and a concept stays where its words are.
+fn scale_embeddings(parameters: &Parameters, std: f64) -> Result<()> {
+    for (_, var) in parameters.named().filter(|(name, _)| name.starts_with("text_model.embeddings.")) {
+        var.set(&(var.as_tensor() * std)?)?;
+    }
+    Ok(())
 }
 
 /// (B, B): 1 where two captions are the same.
