@@ -10,14 +10,16 @@ use rayon::prelude::*;
 use sd_core::models::clip::tokenizer::Prompt;
 use serde::{Deserialize, Serialize};
 
+use crate::collect::Attended;
 use crate::encoder::{Keys, Projection};
 use crate::rows::{Change, Settings, encode, last_token, pairings};
 use crate::solve::{Statistics, System};
 
 /// Version of the edit file.
 const FORMAT: u32 = 1;
-/// Changes whose sums one thread makes at a time. Fixed: the order of summation, and so every bit, is the same for any number of threads.
-const TOGETHER: usize = 4;
+/// Changes whose sums one thread makes at a time, and whose keys are in memory then. Fixed: the order of summation, and so every bit, is the same
+/// for any number of threads.
+const TOGETHER: usize = 16;
 
 /// An edit as it is kept in a file: a few lines that can be shared, combined, and applied again. Keys and values themselves are not in it:
 /// they follow from the prompts and the original weights, whose digest is.
@@ -167,91 +169,99 @@ impl Edit {
         self.changes.iter().filter(|change| change.from.trim() == change.to.trim()).collect()
     }
 
-    /// Computes the change.
+    /// Computes the change. Few rows make one system, whose residual is known; of many, sums alone are kept.
     ///
     /// # Errors
     /// Where a concept is empty or does not fit the window, λ is not above 0, the layer does not exist, or a number is not finite.
-    pub fn solve(&self, keys: &dyn Keys) -> Result<Solved> {
-        let settings = &self.settings;
-        settings.check()?;
+    pub fn solve(&self, keys: &(dyn Keys + Sync)) -> Result<Solved> {
+        self.settings.check()?;
         ensure!(!self.changes.is_empty(), "nothing is to change\n  help: --change \"van gogh=painting\"");
-        let pairs = self.encoded(keys)?;
-        let kept: Vec<Prompt> =
-            self.preserve.iter().map(|text| Ok(keys.tokenizer().encode(text)?)).collect::<Result<_>>()?;
-        let flat: Vec<Prompt> =
-            pairs.iter().flatten().flatten().cloned().chain(kept.iter().cloned()).collect();
-        let attended = keys.attended(&flat, settings.layer)?;
-        let original = keys.projection(settings.layer)?;
-        ensure!(
-            attended.iter().all(|one| one.col_iter().all(|column| column.iter().all(|x| x.is_finite()))),
-            "keys of the text encoder are infinite or no numbers\n  help: the weights are damaged: fetch them again"
-        );
-        // Prompts per change: with and without prefixes, from and to.
-        let mut first = 0;
-        let mut systems = Vec::with_capacity(self.changes.len());
-        for (change, pairs) in self.changes.iter().zip(&pairs) {
-            systems.push((change, pairs, first));
-            first += 2 * pairs.len();
-        }
+        let asked = self.asked(keys)?;
+        let original = keys.projection(self.settings.layer)?;
         let width = original.bias.len();
-        let of_change = |(change, pairs, first): &(&Change, &Vec<[Prompt; 2]>, usize)| -> Result<System> {
-            let mut all = Vec::with_capacity(pairs.len());
-            for (index, [from, to]) in pairs.iter().enumerate() {
-                let at = first + 2 * index;
-                let rows = pairings(from, to, settings.rule.tokens)?;
-                let one = [&attended[at], &attended[at + 1]];
-                all.push(System::of_pair(one, &rows, settings.rule.bias, change.weight)?);
-            }
-            Ok(System::joined(&all.iter().collect::<Vec<_>>(), width))
-        };
-        let mut preserved = System::empty(width);
-        for (prompt, keys) in kept.iter().zip(&attended[first..]) {
-            let positions: Vec<usize> = (last_token(prompt)?..keys.nrows()).collect();
-            preserved = preserved.and(&System::preserving(keys, &positions));
+        let preserved = self.preserved(keys, width)?;
+        let rows = preserved.rows() + self.rows(&asked)?;
+        let lambda = self.settings.lambda;
+        if rows < width {
+            let system = self.system(keys, &asked, width)?.and(&preserved);
+            let (change, residuals) = system.dual_with_residuals(&original, lambda)?;
+            return Ok(Solved { change, original, rows, residuals: Some(residuals), system: Some(system) });
         }
-        let parts: Vec<Vec<System>> = systems
+        let sums: Vec<Statistics> = asked
             .par_chunks(TOGETHER)
-            .map(|some| some.iter().map(of_change).collect::<Result<Vec<_>>>())
+            .map(|some| Ok(Statistics::of(&self.system(keys, some, width)?)))
             .collect::<Result<_>>()?;
-        solved(parts, preserved, original, settings.lambda)
+        let mut all = Statistics::of(&preserved);
+        sums.iter().for_each(|sum| all.merge(sum));
+        let change = all.solve(&original, lambda)?;
+        Ok(Solved { change, original, rows, residuals: None, system: None })
     }
 
-    /// The prompts of every change, in pairs.
-    fn encoded(&self, keys: &dyn Keys) -> Result<Vec<Vec<[Prompt; 2]>>> {
-        let one = |change: &Change| -> Result<Vec<[Prompt; 2]>> {
+    /// The changes with their prompts.
+    fn asked(&self, keys: &dyn Keys) -> Result<Vec<Asked<'_>>> {
+        let one = |change| -> Result<Asked<'_>> {
             let pairs = encode(keys.tokenizer(), change, self.settings.rule)?;
             for prompt in pairs.iter().flatten() {
                 last_token(prompt).with_context(|| format!("the change `{change}`"))?;
             }
-            Ok(pairs)
+            Ok(Asked { change, pairs })
         };
         self.changes.iter().map(one).collect()
     }
+
+    /// How many rows these changes have.
+    fn rows(&self, asked: &[Asked<'_>]) -> Result<usize> {
+        let tokens = self.settings.rule.tokens;
+        let pairs = asked.iter().flat_map(|asked| &asked.pairs);
+        pairs.map(|[from, to]| Ok(pairings(from, to, tokens)?.len())).sum()
+    }
+
+    /// The rows of some changes.
+    fn system(&self, keys: &dyn Keys, asked: &[Asked<'_>], width: usize) -> Result<System> {
+        let Settings { layer, rule, .. } = self.settings;
+        let prompts: Vec<Prompt> = asked.iter().flat_map(|asked| &asked.pairs).flatten().cloned().collect();
+        let attended = finite(keys.attended(&prompts, layer)?)?;
+        let weights =
+            asked.iter().flat_map(|asked| asked.pairs.iter().map(|pair| (pair, asked.change.weight)));
+        let systems: Vec<System> = weights
+            .zip(attended.chunks(2))
+            .map(|(([from, to], weight), keys)| {
+                let rows = pairings(from, to, rule.tokens)?;
+                System::of_pair([&keys[0], &keys[1]], &rows, rule.bias, weight)
+            })
+            .collect::<Result<_>>()?;
+        Ok(System::joined(&systems.iter().collect::<Vec<_>>(), width))
+    }
+
+    /// The rows of the prompts that are to stay as they are: from the last word on.
+    fn preserved(&self, keys: &dyn Keys, width: usize) -> Result<System> {
+        let prompts: Vec<Prompt> =
+            self.preserve.iter().map(|text| Ok(keys.tokenizer().encode(text)?)).collect::<Result<_>>()?;
+        let attended = finite(keys.attended(&prompts, self.settings.layer)?)?;
+        let one = |(prompt, keys): (&Prompt, &Attended)| -> Result<System> {
+            let positions: Vec<usize> = (last_token(prompt)?..keys.nrows()).collect();
+            Ok(System::preserving(keys, &positions))
+        };
+        let systems: Vec<System> = prompts.iter().zip(&attended).map(one).collect::<Result<_>>()?;
+        Ok(System::joined(&systems.iter().collect::<Vec<_>>(), width))
+    }
 }
 
-/// Few rows make one system, whose residual is known; of many, sums alone are kept.
-fn solved(parts: Vec<Vec<System>>, preserved: System, original: Projection, lambda: f64) -> Result<Solved> {
-    let width = original.bias.len();
-    let rows = preserved.rows() + parts.iter().flatten().map(System::rows).sum::<usize>();
-    if rows < width {
-        let all: Vec<&System> = parts.iter().flatten().chain([&preserved]).collect();
-        let system = System::joined(&all, width);
-        let (change, residuals) = system.dual_with_residuals(&original, lambda)?;
-        return Ok(Solved { change, original, rows, residuals: Some(residuals), system: Some(system) });
-    }
-    let sums: Vec<Statistics> = parts
-        .par_iter()
-        .map(|some| {
-            let mut sum = Statistics::new(width);
-            some.iter().for_each(|system| sum.add(system));
-            sum
-        })
-        .collect();
-    let mut all = Statistics::new(width);
-    sums.iter().for_each(|sum| all.merge(sum));
-    all.add(&preserved);
-    let change = all.solve(&original, lambda)?;
-    Ok(Solved { change, original, rows, residuals: None, system: None })
+/// A change and its prompts, in pairs.
+struct Asked<'a> {
+    change: &'a Change,
+    pairs: Vec<[Prompt; 2]>,
+}
+
+/// # Errors
+/// Where a key is infinite or no number.
+fn finite(attended: Vec<Attended>) -> Result<Vec<Attended>> {
+    let is_finite = |keys: &Attended| keys.col_iter().all(|column| column.iter().all(|x| x.is_finite()));
+    ensure!(
+        attended.iter().all(is_finite),
+        "keys of the text encoder are infinite or no numbers\n  help: the weights are damaged: fetch them again"
+    );
+    Ok(attended)
 }
 
 /// Mean of `‖ΔW k‖ / ‖W₀ k‖` over every position of some prompts: what an edit does to captions that it is not about (section 4 of the

@@ -168,9 +168,7 @@ impl System {
     /// # Errors
     /// As [`Self::solve`].
     pub fn primal(&self, of: &Projection, lambda: f64) -> Result<Mat<f64>> {
-        let mut statistics = Statistics::new(self.width());
-        statistics.add(self);
-        statistics.solve(of, lambda)
+        Statistics::of(self).solve(of, lambda)
     }
 }
 
@@ -216,6 +214,14 @@ impl Statistics {
             crossed: Mat::zeros(width, width),
             offset: Mat::zeros(1, width),
         }
+    }
+
+    /// Of a system's rows.
+    #[must_use]
+    pub fn of(system: &System) -> Self {
+        let mut sums = Self::new(system.width());
+        sums.add(system);
+        sums
     }
 
     /// Adds a system's rows.
