@@ -136,7 +136,7 @@ fn wrong_experiments_are_told_with_their_place() {
 fn the_committed_experiments_open_and_their_trials_have_keys_of_their_own() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/diff-quickfix");
     for scale in ["quick", "standard", "paper"] {
-        let document = Document::read(&folder.join(format!("{scale}.yaml"))).unwrap();
+        let document = Document::read(folder.join(format!("{scale}.yaml"))).unwrap();
         let reproduction = DIFF_QUICKFIX.open(&document).unwrap();
         let trials = reproduction.trials(Path::new("none")).unwrap();
         let keys: std::collections::BTreeSet<String> =

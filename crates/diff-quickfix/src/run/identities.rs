@@ -168,8 +168,8 @@ impl Checks<'_> {
         encoder.write(&edit, &edit.solve(&encoder)?.matrix()?, &out)?;
         let mut changed = 0;
         for component in ["text_encoder", "unet", "vae"] {
-            let [old, new] = [&self.bench.folder, &out].map(|folder| Weights::open(&folder.join(component)));
-            let (old, new) = (old?, new?);
+            let old = Weights::open(&self.bench.folder.join(component))?;
+            let new = Weights::open(&out.join(component))?;
             changed += old.names().filter(|name| old.bytes_of(name) != new.bytes_of(name)).count();
         }
         Ok(changed)

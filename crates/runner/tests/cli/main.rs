@@ -4,6 +4,7 @@
 mod commands;
 mod config;
 mod data;
+mod edit;
 mod kill;
 mod outputs;
 mod pictures;
