@@ -15,8 +15,8 @@ use crate::methods::{Applied, Job, Method};
 use crate::model::Changed;
 use crate::suites::{Item, Set};
 
-/// Pictures of each set in a gallery.
-const SHOWN: usize = 2;
+/// Of which sets a gallery shows a picture.
+const SHOWN: [Set; 4] = [Set::Phrase, Set::ConceptFirst, Set::Surrounding, Set::Unrelated];
 
 pub(super) fn run(
     bench: &Bench,
@@ -231,13 +231,15 @@ fn edited_layer(applied: &Applied) -> Option<usize> {
     name.strip_prefix("text_model.encoder.layers.")?.split('.').next()?.parse().ok()
 }
 
-/// The first pictures of every set.
+/// The first picture of every set that is shown.
 fn row(drawn: &[Drawn]) -> Result<Vec<Picture>> {
-    let mut row = Vec::new();
-    for one in drawn {
-        row.extend(sd_mini::stages::unet::to_pictures(&one.pixels)?.into_iter().take(SHOWN));
-    }
-    Ok(row)
+    let first = |one: &Drawn| sd_mini::stages::unet::to_pictures(&one.pixels.narrow(0, 0, 1)?);
+    let rows: Vec<Vec<Picture>> = shown(drawn).map(first).collect::<Result<_>>()?;
+    Ok(rows.concat())
+}
+
+fn shown(drawn: &[Drawn]) -> impl Iterator<Item = &Drawn> {
+    drawn.iter().filter(|drawn| SHOWN.contains(&drawn.set))
 }
 
 /// The artifact `gallery.png`, a row a method, and what is seen.
@@ -249,11 +251,7 @@ fn write_gallery(
     context: &mut TrialContext,
 ) -> Result<()> {
     context.artifact("gallery.png", &contact_sheet(rows, 1)?)?;
-    let captions: Vec<&str> = drawn
-        .iter()
-        .flat_map(|drawn| drawn.asked.iter().take(SHOWN))
-        .map(|asked| asked.caption.as_str())
-        .collect();
+    let captions: Vec<&str> = shown(drawn).map(|drawn| drawn.asked[0].caption.as_str()).collect();
     let told = serde_json::json!({"edit": item.change.to_string(), "rows": names, "captions": captions});
     context.artifact("gallery.json", told.to_string().as_bytes())?;
     Ok(())
