@@ -104,7 +104,9 @@ pub(super) fn missing(all: &[Row], metric: &str, arm: Option<&str>, only: &Selec
         all.iter().filter(|row| row.metric == metric).map(|row| row.arm.as_str()).collect();
     if measured.is_empty() {
         let metrics: BTreeSet<&str> = all.iter().map(|row| row.metric.as_str()).collect();
-        let hint = super::validate::nearest(metric, metrics.into_iter());
+        // A reader of the report has no use for a list of all metrics; a name that was mistyped is a fault of the experiment.
+        let close = super::validate::closest(metric, metrics.into_iter());
+        let hint = close.map_or(String::new(), |close| format!("; did you mean `{close}`?"));
         return format!("not measured here: no finished trial has the metric `{metric}`{hint}");
     }
     if let Some(arm) = arm.filter(|arm| !measured.contains(arm)) {

@@ -28,16 +28,20 @@ pub fn validate(claims: &[Claim], arms: &[&str], studies: &[&str]) -> Vec<(Strin
     checker.found
 }
 
+/// The known name that is closest, where one is close enough.
+pub(super) fn closest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(score, _)| *score > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
 /// `; did you mean …?` where a known name is close enough, else the list of what is known, else nothing.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
-    let close = known
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
-        .filter(|(score, _)| *score > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match close {
-        Some((_, candidate)) => format!("; did you mean `{candidate}`?"),
+    match closest(name, known.iter().copied()) {
+        Some(candidate) => format!("; did you mean `{candidate}`?"),
         None if known.is_empty() => String::new(),
         None => format!("; known: {}", known.join(", ")),
     }
