@@ -58,12 +58,13 @@ pub(super) struct Look {
     pub(super) marker: Marker,
 }
 
-/// Look of the series at `index`. The cycles have different lengths, so 42 series differ.
+/// Look of the series at `index`. The cycles of colours and dashes have different lengths, and markers move on by one after each cycle of colours: 42
+/// curves differ, and 49 series of points.
 pub(super) fn look(index: usize) -> Look {
     Look {
         colour: COLOURS[index % COLOURS.len()],
         dash: DASHES[index % DASHES.len()],
-        marker: MARKERS[index % MARKERS.len()],
+        marker: MARKERS[(index + index / COLOURS.len()) % MARKERS.len()],
     }
 }
 
