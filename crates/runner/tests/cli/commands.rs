@@ -7,9 +7,17 @@ use crate::support::{Scratch, check, succeed};
 #[test]
 fn list_says_what_each_paper_needs() {
     let said = succeed(Scratch::new().runner("list"));
-    for part in
-        ["diffgrad: ", "causal-trace: ", "quick", "standard", "paper", "trials", "cifar10", "--dry-run"]
-    {
+    for part in [
+        "diffgrad: ",
+        "causal-trace: ",
+        "diff-quickfix: ",
+        "quick",
+        "standard",
+        "paper",
+        "trials",
+        "cifar10",
+        "--dry-run",
+    ] {
         assert!(said.contains(part), "{part} is missing in\n{said}");
     }
 }

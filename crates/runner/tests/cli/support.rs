@@ -23,7 +23,7 @@ impl Scratch {
         scratch.write("Cargo.toml", "[workspace]\n");
         scratch.write("experiments/toy/quick.yaml", TOY);
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
-        for paper in ["diffgrad", "causal-trace", "sd-mini"] {
+        for paper in ["diffgrad", "causal-trace", "diff-quickfix", "sd-mini"] {
             for scale in ["quick", "standard", "paper"] {
                 let name = format!("{paper}/{scale}.yaml");
                 // sd-mini is a recipe and has no scale of a paper.
