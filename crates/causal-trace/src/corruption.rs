@@ -9,7 +9,7 @@ use sd_core::models::clip::TextModel;
 use sd_core::models::clip::tokenizer::Prompt;
 use sd_core::pipeline::StableDiffusion;
 use sd_core::rng::Rng;
-use sd_core::taps::{NoTap, Tap};
+use sd_core::taps::{Choice, Kind, NoTap, Record, Site, Tap};
 use serde::{Deserialize, Serialize};
 
 use crate::caption::{Caption, Read};
@@ -150,6 +150,9 @@ pub struct Applied {
     pub noise: f64,
     /// Norm of the embedding (or output row) that it was added to, likewise.
     pub embedding: f64,
+    /// Norm of the first self-attention's output at a subject token of the clean run, likewise. Where the noise on the embedding is not small
+    /// beside it, restoring that output leaves most of the noise in the stream.
+    pub attention: f64,
 }
 
 /// The text encoder's two outputs.
@@ -205,24 +208,35 @@ impl Corruption {
         let ids = Prompt::stack(&[read.prompt.clone(), other], &model.device)?;
         let text = &model.text_encoder;
         let embedded = text.embed(&ids)?;
+        let first = Site::new("text_model.encoder.layers.0.self_attn", Kind::Branch);
+        let mut seen = Record::new(Choice::These(vec![first.clone()]));
+        let attended = |seen: &Record| -> Result<f64> {
+            let Some(output) = seen.at(&first) else {
+                bail!("{first}: the text encoder has no such activation")
+            };
+            norm(&output.get(0)?.narrow(0, read.subject.start, read.subject.len())?)
+        };
         match self.mode {
             Mode::Swap => {
-                let [clean, corrupted] = hidden(text, &embedded, &ids, &mut NoTap)?;
-                Ok(Encoded { clean, corrupted, embedded, ids, applied: Applied::default() })
+                let [clean, corrupted] = hidden(text, &embedded, &ids, &mut seen)?;
+                let applied = Applied { attention: attended(&seen)?, ..Applied::default() };
+                Ok(Encoded { clean, corrupted, embedded, ids, applied })
             }
             Mode::TokenEmbed => {
                 let noise = self.noise(&embedded, read.subject.clone())?;
-                let applied = self.applied(&noise, &embedded.get(0)?, read)?;
+                let mut applied = self.applied(&noise, &embedded.get(0)?, read)?;
                 let embedded = (embedded + noise)?;
-                let [clean, corrupted] = hidden(text, &embedded, &ids, &mut NoTap)?;
+                let [clean, corrupted] = hidden(text, &embedded, &ids, &mut seen)?;
+                applied.attention = attended(&seen)?;
                 Ok(Encoded { clean, corrupted, embedded, ids, applied })
             }
             Mode::EncoderOut | Mode::AllOut => {
-                let [clean, same] = hidden(text, &embedded, &ids, &mut NoTap)?;
+                let [clean, same] = hidden(text, &embedded, &ids, &mut seen)?;
                 let rows =
                     if self.mode == Mode::AllOut { 0..read.prompt.ids.len() } else { read.subject.clone() };
                 let noise = self.noise(&Tensor::stack(&[&clean, &same], 0)?, rows)?;
-                let applied = self.applied(&noise, &clean, read)?;
+                let mut applied = self.applied(&noise, &clean, read)?;
+                applied.attention = attended(&seen)?;
                 let corrupted = (same + noise.get(1)?)?;
                 Ok(Encoded { clean, corrupted, embedded, ids, applied })
             }
@@ -283,6 +297,7 @@ impl Corruption {
             sigma: self.sigma()?,
             noise: norm(&noise.get(1)?.narrow(0, first, count)?)?,
             embedding: norm(&clean.narrow(0, first, count)?)?,
+            attention: 0.0,
         })
     }
 }

@@ -27,7 +27,6 @@ pub mod looped;
 mod network;
 mod paper;
 pub mod probes;
-mod rows;
 mod run;
 mod sets;
 mod show;

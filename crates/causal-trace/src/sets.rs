@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lab::row::Row;
-use lab::stats::{self, Interval};
+use lab::row::{Row, Rows};
+use lab::stats::{self, Interval, bootstrap_mean};
 
 use crate::components::Group;
 use crate::experiment::{Study, TraceExperiment, UnetStudy};
-use crate::rows::{Rows, summary};
 use crate::trace::Control;
 
 /// Captions and seeds that are kept, without which no set is determined: with fewer no p-value survives Holm over all components.
@@ -79,8 +78,8 @@ fn of_arm(study: &UnetStudy, rows: &Rows<'_>, arm: &str, order: &[(String, Strin
         Line {
             component: component.clone(),
             part: part.clone(),
-            recovery: summary(&clean.values().copied().collect::<Vec<_>>()),
-            class: summary(&rows.values("recovery_class", arm, &tags("clean"))),
+            recovery: bootstrap_mean(&clean.values().copied().collect::<Vec<_>>()),
+            class: bootstrap_mean(&rows.values("recovery_class", arm, &tags("clean"))),
             foreign: stats::mean(&foreign.values().copied().collect::<Vec<_>>()).ok(),
             p: stats::p_above(&differences, 0.0).ok(),
             paper: score.zip(threshold).map(|(score, threshold)| score >= threshold),
@@ -100,12 +99,19 @@ fn is_validation(study: &UnetStudy, case: &str) -> bool {
 /// Mean score of the restored pictures in which the classifier finds the attribute, over the validation captions: the paper's threshold,
 /// people replaced by the classifier.
 fn threshold(study: &UnetStudy, rows: &Rows<'_>, arm: &str) -> Option<f64> {
-    let of = |metric| rows.by_run(metric, arm, &[("control", "clean")]);
+    let of = |metric| by_run(rows, metric, arm);
     let (scores, right) = (of("score_clip"), of("right"));
     let positives = scores
         .iter()
         .filter(|(run, _)| is_validation(study, run.0) && right.get(*run).is_some_and(|right| *right > 0.0));
     stats::mean(&positives.map(|(_, score)| *score).collect::<Vec<_>>()).ok()
+}
+
+/// Values of the runs restored from the clean one, by (case, seed, component).
+fn by_run<'a>(rows: &Rows<'a>, metric: &str, arm: &str) -> BTreeMap<(&'a str, u64, &'a str), f64> {
+    let component = |row: &'a Row| row.tags.get("component").map_or("", String::as_str);
+    let found = rows.select(metric, arm, &[("control", "clean")]);
+    found.map(|row| ((row.case.as_str(), row.seed, component(row)), row.value)).collect()
 }
 
 /// |A ∩ B| / |A ∪ B|; none where both are empty.

@@ -40,12 +40,22 @@ pub enum Control {
     Noise,
     /// T5: the clean text on the restored run's own latents.
     OwnLatent,
+    /// The other direction: the clean run is given the corrupted run's activation. What it loses shows whether the component is necessary,
+    /// where restoring shows whether it suffices.
+    Noising,
 }
 
 impl Control {
     /// Every one.
-    pub const ALL: [Self; 6] =
-        [Self::Clean, Self::Corrupted, Self::Foreign, Self::Permuted, Self::Noise, Self::OwnLatent];
+    pub const ALL: [Self; 7] = [
+        Self::Clean,
+        Self::Corrupted,
+        Self::Foreign,
+        Self::Permuted,
+        Self::Noise,
+        Self::OwnLatent,
+        Self::Noising,
+    ];
 
     /// Its name in tables and experiment files.
     #[must_use]
@@ -57,6 +67,7 @@ impl Control {
             Self::Permuted => "permuted",
             Self::Noise => "noise",
             Self::OwnLatent => "own_latent",
+            Self::Noising => "noising",
         }
     }
 }
@@ -128,7 +139,7 @@ pub enum What {
     Corrupted,
     /// The other caption, as it is.
     Foreign,
-    /// Destroyed, and a component of the UNet restored.
+    /// Destroyed, and a component of the UNet restored; of [`Control::Noising`] the other way round.
     Component(Component, Control),
     /// Destroyed, and a state of the text encoder restored.
     Text(TextState),
@@ -272,8 +283,8 @@ fn plan(
             for &control in controls {
                 for (index, component) in all.iter().enumerate().filter(|(_, one)| chosen(one)) {
                     let sites = window(&all, index, *width);
-                    let patch = patch(sites, control);
-                    runs.push(Run { text: CORRUPTED, patch: Some(patch) });
+                    let text = if control == Control::Noising { CLEAN } else { CORRUPTED };
+                    runs.push(Run { text, patch: Some(patch(sites, control)) });
                     what.push(What::Component(component.clone(), control));
                 }
             }
@@ -313,7 +324,7 @@ const FOREIGN: usize = 2;
 fn patch(sites: Vec<sd_core::taps::Site>, control: Control) -> Patch {
     let (donor, change) = match control {
         Control::Clean => (Donor::Run(CLEAN), Change::None),
-        Control::Corrupted => (Donor::Run(CORRUPTED), Change::None),
+        Control::Corrupted | Control::Noising => (Donor::Run(CORRUPTED), Change::None),
         Control::Foreign => (Donor::Run(FOREIGN), Change::None),
         Control::Permuted => (Donor::Run(CLEAN), Change::Permuted),
         Control::Noise => (Donor::Run(CLEAN), Change::Noise),

@@ -189,6 +189,32 @@ fn i6_lockstep_is_the_loop_bit_for_bit() {
     }
 }
 
+/// Noising is the loop with clean and corrupted changed about.
+#[test]
+fn i6_the_other_direction_is_the_loop_bit_for_bit() {
+    let mut spec = spec();
+    let texts = texts(&spec);
+    spec.targets = Targets::Unet {
+        reading: Reading::Module,
+        only: vec![
+            "down_blocks.1.resnets.1".to_owned(),
+            "up_blocks.1.attentions.1.transformer_blocks.0.attn2".to_owned(),
+        ],
+        window: 1,
+        controls: vec![Control::Noising],
+    };
+    let all = trace(model(), &caption(), &spec).unwrap();
+    for index in [2, 3] {
+        let causal_trace::What::Component(component, Control::Noising) = &all.runs[index] else {
+            panic!("{}", all.runs[index])
+        };
+        let sites = std::slice::from_ref(&component.site);
+        let alone = looped::one(model(), &spec.settings, [&texts[1], &texts[0]], sites).unwrap();
+        assert_eq!(bits(&all.latents.get(index).unwrap()), bits(&alone.get(2).unwrap()), "{component}");
+        assert!(!same(&all, index, CLEAN) && !same(&all, index, CORRUPTED));
+    }
+}
+
 #[test]
 fn i6_other_halves_controls_and_steps_do_not_depend_on_the_schedule() {
     let names = ["down_blocks.1.resnets.1", "mid_block.resnets.0", "up_blocks.2.resnets.1"];
@@ -227,9 +253,10 @@ fn i6_nothing_depends_on_the_schedule_or_on_chunks() {
     };
     let usual = [Control::Clean, Control::Foreign];
     type Case = (&'static str, Targets, fn(&mut Settings));
-    let cases: [Case; 5] = [
+    let cases: [Case; 6] = [
         ("a window of three", unet(3, &usual), |_| {}),
         ("own latents", unet(1, &[Control::OwnLatent]), |_| {}),
+        ("the other direction", unet(1, &[Control::Noising]), |_| {}),
         ("guidance 1", unet(1, &usual), |settings| settings.guidance = 1.0),
         ("fresh noise", unet(1, &usual), |settings| settings.sampler = Some(SamplerKind::EulerAncestral)),
         ("a stream", unet(1, &usual), |settings| settings.half = Half::Both),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lab::config::{ConfigError, Document};
 use lab::paper::{Header, Outcome, Paper, Presentation, Reproduction, TrialContext, TrialSpec};
-use sd_mini::subject::{SHIPPED, folder_of};
+use sd_mini::subject;
 
 use crate::experiment::{self, JUDGE, MODEL, QuickfixExperiment};
 use crate::{run, show};
@@ -55,15 +55,8 @@ impl Reproduction for Opened {
     }
 
     fn check_data(&self, _: &Path) -> anyhow::Result<()> {
-        let (model, judge) = (&self.experiment.data[MODEL], &self.experiment.data[JUDGE]);
-        folder_of(MODEL, model)?;
-        folder_of(JUDGE, judge)?;
-        anyhow::ensure!(
-            (judge == SHIPPED) == (model == SHIPPED),
-            "data.{JUDGE}: {judge}: `{SHIPPED}` judges pictures of its own world and nobody else does, and data.{MODEL} is {model}\n  help: name the folder of a CLIP \
-             that is not the model's own, such as openai/clip-vit-base-patch32"
-        );
-        Ok(())
+        let data = &self.experiment.data;
+        subject::check((MODEL, &data[MODEL]), (JUDGE, &data[JUDGE]))
     }
 
     fn run(&self, trial: &TrialSpec, context: &mut TrialContext) -> anyhow::Result<()> {

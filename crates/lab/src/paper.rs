@@ -1,14 +1,15 @@
 //! What a paper's crate gives to the bench: a way to read its experiment, its trials, and how to show what came out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::claim::Claim;
 use crate::experiment::Scale;
 use crate::figure::Figure;
-use crate::row::Row;
+use crate::row::{Row, Rows};
 use crate::table::Table;
 
 /// One paper, as the runner knows it.
@@ -123,6 +124,59 @@ pub struct Outcome {
     pub rows: Vec<Row>,
     /// Folders of the finished trials by key, for their artifacts.
     pub trials: BTreeMap<String, PathBuf>,
+}
+
+impl Outcome {
+    /// The galleries that trials of these rows kept, `gallery.png` and what `gallery.json` says of it, by the trial's case; of trials whose
+    /// folders are there.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or is no JSON.
+    pub fn galleries(&self, rows: &Rows<'_>) -> anyhow::Result<Vec<Gallery>> {
+        let mut seen = BTreeSet::new();
+        let mut all = Vec::new();
+        for row in &rows.0 {
+            let folder = self.trials.get(&row.trial).filter(|_| seen.insert(row.trial.as_str()));
+            let Some(path) = folder.map(|folder| folder.join("gallery.png")).filter(|path| path.is_file())
+            else {
+                continue;
+            };
+            let png = std::fs::read(&path).with_context(|| path.display().to_string())?;
+            let told = path.with_extension("json");
+            let text = std::fs::read_to_string(&told).with_context(|| told.display().to_string())?;
+            let told = serde_json::from_str(&text).with_context(|| told.display().to_string())?;
+            all.push(Gallery { case: row.case.clone(), told, png });
+        }
+        all.sort_by(|a, b| a.case.cmp(&b.case));
+        Ok(all)
+    }
+}
+
+/// A gallery that a trial kept.
+#[derive(Clone, Debug)]
+pub struct Gallery {
+    /// The trial's case.
+    pub case: String,
+    /// What is seen, as the trial wrote it.
+    pub told: serde_json::Value,
+    /// A PNG file, whole.
+    pub png: Vec<u8>,
+}
+
+impl Gallery {
+    /// A text that the trial wrote; empty where it wrote none.
+    #[must_use]
+    pub fn text(&self, key: &str) -> &str {
+        self.told[key].as_str().unwrap_or_default()
+    }
+
+    /// A list that the trial wrote, joined.
+    #[must_use]
+    pub fn list(&self, key: &str, between: &str) -> String {
+        let parts: Vec<&str> =
+            self.told[key].as_array().into_iter().flatten().filter_map(|part| part.as_str()).collect();
+        parts.join(between)
+    }
 }
 
 /// How a paper shows its outcome.

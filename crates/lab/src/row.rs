@@ -30,6 +30,44 @@ pub struct Row {
     pub tags: BTreeMap<String, String>,
 }
 
+/// The rows of one study, in their order.
+#[derive(Clone, Debug)]
+pub struct Rows<'a>(pub Vec<&'a Row>);
+
+impl<'a> Rows<'a> {
+    /// Those of `study`.
+    #[must_use]
+    pub fn of(rows: &'a [Row], study: &str) -> Self {
+        Self(rows.iter().filter(|row| row.study == study).collect())
+    }
+
+    /// The rows of a metric of an arm whose tags are these among others.
+    pub fn select(&self, metric: &str, arm: &str, tags: &[(&str, &str)]) -> impl Iterator<Item = &'a Row> {
+        self.0.iter().copied().filter(move |row| {
+            let has = |(name, value): &(&str, &str)| row.tags.get(*name).is_some_and(|tag| tag == value);
+            row.metric == metric && row.arm == arm && tags.iter().all(has)
+        })
+    }
+
+    /// Their values.
+    #[must_use]
+    pub fn values(&self, metric: &str, arm: &str, tags: &[(&str, &str)]) -> Vec<f64> {
+        self.select(metric, arm, tags).map(|row| row.value).collect()
+    }
+
+    /// Their values by (case, seed); where several share these, the last.
+    #[must_use]
+    pub fn by_unit(&self, metric: &str, arm: &str, tags: &[(&str, &str)]) -> BTreeMap<(&'a str, u64), f64> {
+        self.select(metric, arm, tags).map(|row| ((row.case.as_str(), row.seed), row.value)).collect()
+    }
+
+    /// Values of a metric of every arm at one place along its curve.
+    #[must_use]
+    pub fn at(&self, metric: &str, at: f64) -> Vec<f64> {
+        self.0.iter().filter(|row| row.metric == metric && row.at == Some(at)).map(|row| row.value).collect()
+    }
+}
+
 /// Which rows a claim, a table or a figure looks at. An absent field matches every row.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,5 +1,7 @@
 //! Tables: a title, columns and typed cells, written as CSV (through polars), Markdown and HTML.
 
+use crate::stats::Interval;
+
 /// One table of a reproduction.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -38,6 +40,23 @@ impl Cell {
     pub fn number(value: Option<f64>, decimals: u8) -> Self {
         value.map_or(Cell::Missing, |value| Cell::Number(value, decimals))
     }
+
+    /// Estimate, low end and high end; the ends are missing where n is 1.
+    #[must_use]
+    pub fn interval(interval: Option<Interval>, decimals: u8) -> [Self; 3] {
+        let ends = interval.filter(|interval| interval.n > 1);
+        [
+            Self::number(interval.map(|interval| interval.estimate), decimals),
+            Self::number(ends.map(|interval| interval.low), decimals),
+            Self::number(ends.map(|interval| interval.high), decimals),
+        ]
+    }
+}
+
+/// Names of columns, owned.
+#[must_use]
+pub fn columns(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 mod write;

@@ -29,6 +29,25 @@ pub fn folder_of(role: &str, name: &str) -> Result<PathBuf> {
     })
 }
 
+/// Whether a model and the judge of its pictures are there and go together.
+///
+/// # Errors
+/// Where one is not there, or where one of them is `sd-mini` and the other is not.
+pub fn check(model: (&str, &str), judge: (&str, &str)) -> Result<()> {
+    folder_of(model.0, model.1)?;
+    folder_of(judge.0, judge.1)?;
+    anyhow::ensure!(
+        (judge.1 == SHIPPED) == (model.1 == SHIPPED),
+        "data.{}: {}: `{SHIPPED}` judges pictures of its own world and nobody else does, and data.{} is {}\n  help: name the folder of a \
+         CLIP that is not the model's own, such as openai/clip-vit-base-patch32",
+        judge.0,
+        judge.1,
+        model.0,
+        model.1
+    );
+    Ok(())
+}
+
 /// What a model is, in a trial's key: of what ships the manifest's digest, of a folder names, sizes and beginnings of its files. A plan
 /// can be made without it: a note then stands in its place.
 ///

@@ -4,11 +4,12 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 use lab::paper::TrialContext;
 use lab::trial::Measure;
+use sd_core::models::unet::cost;
 use sd_core::taps::{Kind, Site};
 
 use super::Bench;
 use crate::caption::Caption;
-use crate::components::{Reading, components};
+use crate::components::{Component, Reading, components};
 use crate::corruption::{Corruption, Sigma};
 use crate::experiment::IdentityStudy;
 use crate::lockstep::{Change, Donor, Lockstep, Patch, Run, Settings};
@@ -61,6 +62,19 @@ pub(super) fn run(bench: &Bench, study: &IdentityStudy, context: &mut TrialConte
     write("I6", loops)?;
     // The corruption must have done something, or all of this would hold of nothing.
     context.row("identity_total_effect", difference(&latents, CORRUPTED, &latents, CLEAN)?)?;
+    downstream(bench, &all, context)
+}
+
+/// How much of a pass lies behind each component (trap T4).
+fn downstream(bench: &Bench, components: &[Component], context: &mut TrialContext) -> Result<()> {
+    let config = bench.model.unet.config();
+    let size = config.sample_size.unwrap_or(64);
+    let tokens = bench.model.text_encoder.config().max_position_embeddings;
+    for (site, share) in cost::behind(config, [size, size], tokens)? {
+        if let Some(component) = components.iter().find(|one| one.site == site) {
+            context.row_full(Measure::new("downstream", share).tag("component", component.to_string()))?;
+        }
+    }
     Ok(())
 }
 

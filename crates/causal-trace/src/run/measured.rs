@@ -97,6 +97,7 @@ impl Effects {
         context.row("embedding_std", std)?;
         context.row("noise_norm", trace.applied.noise)?;
         context.row("embedding_norm", trace.applied.embedding)?;
+        context.row("attention_norm", trace.applied.attention)?;
         Ok(())
     }
 

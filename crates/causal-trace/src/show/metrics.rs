@@ -65,8 +65,12 @@ pub(super) fn explained() -> Vec<(String, String)> {
             "Largest absolute difference of the last latents of two runs that must be equal.",
         ),
         (
-            "sigma, embedding_std, noise_norm, embedding_norm",
-            "Absolute σ, the unit of `std:`, mean norms of noise and embeddings at the subject's tokens (trap T10).",
+            "sigma, embedding_std, noise_norm, embedding_norm, attention_norm",
+            "Absolute σ, the unit of `std:`, mean norms of the noise, the embeddings and the first self-attention's clean output at the subject's tokens (trap T10).",
+        ),
+        (
+            "downstream",
+            "Share of a pass's multiply-accumulates done behind a component: near 0, restoring is copying the clean prediction (trap T4).",
         ),
     ];
     all.into_iter().map(|(name, text)| (name.to_owned(), text.to_owned())).collect()

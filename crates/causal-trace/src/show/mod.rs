@@ -8,11 +8,11 @@ mod unet;
 
 use anyhow::Result;
 use lab::paper::{Outcome, Presentation};
-use lab::stats::{self, Interval};
-use lab::table::{Cell, Table};
+use lab::row::Rows;
+use lab::stats::{self, bootstrap_mean};
+use lab::table::{Cell, Table, columns};
 
 use crate::experiment::{Captions, Study, TraceExperiment};
-use crate::rows::{Rows, summary};
 
 /// Everything the report shows besides verdicts.
 pub(crate) fn present(experiment: &TraceExperiment, outcome: &Outcome) -> Result<Presentation> {
@@ -21,6 +21,7 @@ pub(crate) fn present(experiment: &TraceExperiment, outcome: &Outcome) -> Result
         protocol: metrics::protocol(experiment),
         ..Default::default()
     };
+    let downstream = unet::downstream(&outcome.rows);
     for (name, study) in &experiment.studies {
         let rows = Rows::of(&outcome.rows, name);
         if rows.0.is_empty() {
@@ -30,7 +31,7 @@ pub(crate) fn present(experiment: &TraceExperiment, outcome: &Outcome) -> Result
             Study::Identities(_) => shown.tables.push(identities(name, &rows)),
             Study::Unet(study) => {
                 shown.tables.push(captions(experiment, name, &study.arms, &study.captions, &rows));
-                unet::show(experiment, name, study, &rows, &mut shown);
+                unet::show(experiment, name, study, &rows, &downstream, &mut shown);
                 shown.pictures.extend(galleries::of(name, &rows, outcome)?);
             }
             Study::Text(study) => {
@@ -41,20 +42,6 @@ pub(crate) fn present(experiment: &TraceExperiment, outcome: &Outcome) -> Result
         }
     }
     Ok(shown)
-}
-
-pub(crate) fn columns(names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
-}
-
-/// Estimate, low end and high end as cells; the ends are missing where n is 1.
-pub(crate) fn interval_cells(interval: Option<Interval>, decimals: u8) -> [Cell; 3] {
-    let ends = interval.filter(|interval| interval.n > 1);
-    [
-        Cell::number(interval.map(|interval| interval.estimate), decimals),
-        Cell::number(ends.map(|interval| interval.low), decimals),
-        Cell::number(ends.map(|interval| interval.high), decimals),
-    ]
 }
 
 pub(crate) fn label(experiment: &TraceExperiment, arm: &str) -> String {
@@ -72,8 +59,8 @@ fn captions(
     let line = |arm: &String| {
         let share = |metric: &str| stats::mean(&rows.values(metric, arm, &[])).ok();
         let clip = [("score", "clip")];
-        let effect = summary(&rows.values("total_effect", arm, &clip));
-        let [mean, low, high] = interval_cells(effect, 4);
+        let effect = bootstrap_mean(&rows.values("total_effect", arm, &clip));
+        let [mean, low, high] = Cell::interval(effect, 4);
         let kept = |score: &str| stats::mean(&rows.values("kept", arm, &[("score", score)])).ok();
         vec![
             Cell::from(label(experiment, arm).as_str()),
@@ -85,6 +72,9 @@ fn captions(
             high,
             Cell::number(kept("clip"), 3),
             Cell::number(kept("class"), 3),
+            Cell::number(share("noise_norm"), 2),
+            Cell::number(share("embedding_norm"), 2),
+            Cell::number(share("attention_norm"), 2),
         ]
     };
     Table {
@@ -93,7 +83,8 @@ fn captions(
         caption: format!(
             "Captions × seeds of each attribute; how often the classifier finds the attribute in the clean and in the corrupted picture; the total \
              effect in cosines of the judge with a 95 % bootstrap interval over captions and seeds; and the share that is kept: total effect at \
-             least {} cosines (or {} of the classifier's probability){}.",
+             least {} cosines (or {} of the classifier's probability){}. Then norms at a subject token (trap T10): of the noise, of what it is added to, and of \
+             the first self-attention's output in the clean run.",
             asked.floor,
             asked.floor_class,
             if asked.only_right { ", attribute found in the clean picture" } else { "" }
@@ -108,6 +99,9 @@ fn captions(
             "ci_high",
             "kept_clip",
             "kept_class",
+            "noise_norm",
+            "embedding_norm",
+            "attention_norm",
         ]),
         rows: arms.iter().map(line).collect(),
     }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use lab::figure::{Axis, Content, Figure, Panel, Series};
 use lab::paper::Presentation;
-use lab::table::{Cell, Table};
+use lab::row::Rows;
+use lab::stats::bootstrap_mean;
+use lab::table::{Cell, Table, columns};
 
-use super::{columns, interval_cells, label};
+use super::label;
 use crate::corruption::Sigma;
 use crate::experiment::{SweepStudy, TraceExperiment};
-use crate::rows::{Rows, summary};
 
 pub(super) fn show(
     experiment: &TraceExperiment,
@@ -25,7 +26,7 @@ pub(super) fn show(
 /// Values of a metric by noise, those in standard deviations.
 fn by_noise(rows: &Rows<'_>, metric: &str, arm: &str, unit: &str) -> Vec<(f64, Vec<f64>)> {
     let mut found: BTreeMap<u64, (f64, Vec<f64>)> = BTreeMap::new();
-    for row in rows.select(metric, arm) {
+    for row in rows.select(metric, arm, &[]) {
         if let Some(at) = row.at.filter(|_| row.tags.get("unit").is_some_and(|tag| tag == unit)) {
             found.entry(at.to_bits()).or_insert((at, Vec::new())).1.push(row.value);
         }
@@ -48,7 +49,7 @@ fn figure(experiment: &TraceExperiment, name: &str, study: &SweepStudy, rows: &R
         let one = |arm: &String| {
             let points: Vec<(f64, lab::stats::Interval)> = by_noise(rows, metric, arm, "std")
                 .into_iter()
-                .filter_map(|(at, values)| Some((at, summary(&values)?)))
+                .filter_map(|(at, values)| Some((at, bootstrap_mean(&values)?)))
                 .collect();
             Series {
                 label: label(experiment, arm),
@@ -95,10 +96,10 @@ fn table(experiment: &TraceExperiment, name: &str, study: &SweepStudy, rows: &Ro
             };
             let of = |metric: &str| {
                 let found = by_noise(rows, metric, arm, unit).into_iter().find(|(other, _)| other == at);
-                found.and_then(|(_, values)| summary(&values))
+                found.and_then(|(_, values)| bootstrap_mean(&values))
             };
             let effect = of("sweep_total_effect_clip");
-            let [mean, low, high] = interval_cells(effect, 4);
+            let [mean, low, high] = Cell::interval(effect, 4);
             lines.push(vec![
                 Cell::from(label(experiment, arm).as_str()),
                 Cell::from(sigma.to_string().as_str()),

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use lab::figure::{Axis, Content, Figure, Panel};
 use lab::paper::Presentation;
-use lab::stats;
-use lab::table::{Cell, Table};
+use lab::row::Rows;
+use lab::stats::{self, bootstrap_mean};
+use lab::table::{Cell, Table, columns};
 
-use super::{columns, interval_cells, label};
+use super::label;
 use crate::experiment::{TextStudy, TraceExperiment};
-use crate::rows::{Rows, summary};
 
 pub(super) fn show(
     experiment: &TraceExperiment,
@@ -29,7 +29,7 @@ pub(super) fn show(
 /// Places of tokens in the order of a caption.
 fn tokens(rows: &Rows<'_>, arm: &str) -> Vec<String> {
     let found: BTreeSet<&String> =
-        rows.select("recovery_clip", arm).filter_map(|row| row.tags.get("token")).collect();
+        rows.select("recovery_clip", arm, &[]).filter_map(|row| row.tags.get("token")).collect();
     let place = |token: &&String| match token.as_str() {
         "end" => 1000,
         "last subject" => 0,
@@ -41,8 +41,8 @@ fn tokens(rows: &Rows<'_>, arm: &str) -> Vec<String> {
 }
 
 fn layers(rows: &Rows<'_>, arm: &str) -> usize {
-    let layer = |row: &&lab::row::Row| row.tags.get("layer")?.parse::<usize>().ok();
-    rows.select("recovery_clip", arm).filter_map(layer).max().map_or(0, |last| last + 1)
+    let layer = |row: &lab::row::Row| row.tags.get("layer")?.parse::<usize>().ok();
+    rows.select("recovery_clip", arm, &[]).filter_map(layer).max().map_or(0, |last| last + 1)
 }
 
 fn maps(experiment: &TraceExperiment, name: &str, study: &TextStudy, rows: &Rows<'_>) -> Figure {
@@ -88,10 +88,14 @@ fn states(experiment: &TraceExperiment, name: &str, study: &TextStudy, rows: &Ro
         let attribute = arm.as_str();
         let clip = [("score", "clip")];
         let of = |what: &str| {
-            summary(&rows.values("state_recovery", what, &[("score", "clip"), ("attribute", attribute)]))
+            bootstrap_mean(&rows.values(
+                "state_recovery",
+                what,
+                &[("score", "clip"), ("attribute", attribute)],
+            ))
         };
         let first = of("first_attention");
-        let [mean, low, high] = interval_cells(first, 3);
+        let [mean, low, high] = Cell::interval(first, 3);
         let one = |metric: &str| stats::mean(&rows.values(metric, arm, &clip)).ok();
         vec![
             Cell::from(label(experiment, arm).as_str()),

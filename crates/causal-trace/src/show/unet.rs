@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lab::figure::{Axis, Bar, Content, Figure, Panel};
+use lab::figure::{Axis, Bar, Content, Figure, Panel, Series};
 use lab::paper::Presentation;
-use lab::table::{Cell, Table};
+use lab::row::{Row, Rows};
+use lab::stats::bootstrap_mean;
+use lab::table::{Cell, Table, columns};
 
-use super::{columns, interval_cells, label};
+use super::label;
 use crate::components::{Group, Part};
 use crate::experiment::{TraceExperiment, UnetStudy};
-use crate::rows::{Rows, summary};
 use crate::sets::{self, LEAST, Line};
 
 pub(super) fn show(
@@ -17,11 +18,15 @@ pub(super) fn show(
     name: &str,
     study: &UnetStudy,
     rows: &Rows<'_>,
+    downstream: &Downstream<'_>,
     shown: &mut Presentation,
 ) {
     let all = sets::lines(study, rows);
-    shown.tables.push(components(experiment, name, study, &all));
+    shown.tables.push(components(experiment, name, study, &all, downstream));
     shown.tables.push(parts(experiment, name, study, rows));
+    if study.controls.len() > 1 {
+        shown.tables.push(controls(experiment, name, study, rows));
+    }
     if study.halves.len() > 1 {
         shown.tables.push(halves(experiment, name, study, rows));
     }
@@ -31,7 +36,59 @@ pub(super) fn show(
     if !drawn.is_empty() {
         shown.figures.push(bars(experiment, name, &drawn));
         shown.figures.extend(overlap(experiment, name, &drawn));
+        shown.figures.extend(behind(name, &drawn, downstream));
     }
+}
+
+/// Share of a pass that lies behind each component, where the identities were measured.
+pub(super) type Downstream<'a> = BTreeMap<&'a str, f64>;
+
+pub(super) fn downstream(rows: &[Row]) -> Downstream<'_> {
+    let of = |row: &'_ Row| row.metric == "downstream";
+    rows.iter()
+        .filter(|row| of(row))
+        .filter_map(|row| Some((row.tags.get("component")?.as_str(), row.value)))
+        .collect()
+}
+
+/// Mean recovery against what lies behind (trap T4), attributes averaged.
+fn behind(name: &str, all: &[(&String, &Vec<Line>)], downstream: &Downstream<'_>) -> Option<Figure> {
+    let mut found: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
+    for part in Part::ALL {
+        let lines = all.iter().flat_map(|(_, lines)| lines.iter()).filter(|line| line.part == part.name());
+        let mut of: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for line in lines {
+            of.entry(&line.component).or_default().extend(line.recovery.map(|recovery| recovery.estimate));
+        }
+        let point = |(component, values): (&str, Vec<f64>)| {
+            Some((100.0 * downstream.get(component)?, lab::stats::mean(&values).ok()?))
+        };
+        let mut points: Vec<(f64, f64)> = of.into_iter().filter_map(point).collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        found.insert(part.name(), points);
+    }
+    let series = |part: Part| Series {
+        label: part.name().to_owned(),
+        points: found.get(part.name()).cloned().unwrap_or_default(),
+        band: Vec::new(),
+        scatter: true,
+    };
+    let series: Vec<Series> =
+        Part::ALL.into_iter().map(series).filter(|series| !series.points.is_empty()).collect();
+    (!series.is_empty()).then(|| Figure {
+        id: format!("{name}_downstream"),
+        title: "Recovery and how much of the network comes after".to_owned(),
+        caption: "Each point is a component: its mean recovery of the CLIP-Score, attributes averaged, against the share of a pass's \
+                  multiply-accumulates that is done behind it. At the left, near the output, restoring is copying the clean prediction (trap T4)."
+            .to_owned(),
+        panels: vec![Panel {
+            title: "All attributes".to_owned(),
+            x: Axis { label: "done behind the component, % of a pass".to_owned(), ..Axis::default() },
+            y: Axis { label: "recovery of the CLIP-Score".to_owned(), ..Axis::default() },
+            content: Content::Lines(series),
+        }],
+        columns: 1,
+    })
 }
 
 fn components(
@@ -39,11 +96,12 @@ fn components(
     name: &str,
     study: &UnetStudy,
     all: &BTreeMap<String, Vec<Line>>,
+    downstream: &Downstream<'_>,
 ) -> Table {
     let mut rows = Vec::new();
     for (arm, lines) in all {
         for line in lines {
-            let [mean, low, high] = interval_cells(line.recovery, 3);
+            let [mean, low, high] = Cell::interval(line.recovery, 3);
             let yes = |yes: Option<bool>| {
                 yes.map_or(Cell::Missing, |yes| Cell::from(if yes { "yes" } else { "no" }))
             };
@@ -60,6 +118,7 @@ fn components(
                 yes(line.causal),
                 Cell::number(line.score, 4),
                 yes(line.paper),
+                Cell::number(downstream.get(line.component.as_str()).copied(), 3),
             ]);
         }
     }
@@ -71,7 +130,8 @@ fn components(
              a 95 % bootstrap interval; the same of the classifier's probability; the recovery from a foreign donor (control N2); p of clean − \
              foreign ≤ 0 after Holm over all components and attributes. Causal: the interval lies above {} and p < 0.05; not \
              said of fewer than {LEAST} captions and seeds, or without the control. Paper mode: the mean score over the other captions reaches that \
-             of restored pictures in which the classifier finds the attribute, over the first half of the captions.",
+             of restored pictures in which the classifier finds the attribute, over the first half of the captions. Downstream: share of a \
+             pass's multiply-accumulates that is done behind the component (trap T4).",
             study.above
         ),
         columns: columns(&[
@@ -87,6 +147,7 @@ fn components(
             "causal",
             "score",
             "paper_mode_causal",
+            "downstream",
         ]),
         rows,
     }
@@ -100,7 +161,7 @@ fn parts(experiment: &TraceExperiment, name: &str, study: &UnetStudy, rows: &Row
         let kinds = Part::ALL.map(|part| ("part_recovery", part.name()));
         let groups = Group::ALL.map(|group| ("causal_share", group.name()));
         for (metric, kind) in kinds.into_iter().chain(groups) {
-            let [mean, low, high] = interval_cells(summary(&rows.values(metric, kind, &tags)), 3);
+            let [mean, low, high] = Cell::interval(bootstrap_mean(&rows.values(metric, kind, &tags)), 3);
             lines.push(vec![
                 Cell::from(label(experiment, arm).as_str()),
                 Cell::from(kind),
@@ -122,6 +183,30 @@ fn parts(experiment: &TraceExperiment, name: &str, study: &UnetStudy, rows: &Row
     }
 }
 
+fn controls(experiment: &TraceExperiment, name: &str, study: &UnetStudy, rows: &Rows<'_>) -> Table {
+    let mut lines = Vec::new();
+    for arm in &study.arms {
+        for control in &study.controls {
+            let tags = [("score", "clip"), ("attribute", arm.as_str())];
+            let [mean, low, high] =
+                Cell::interval(bootstrap_mean(&rows.values("mean_recovery", control.name(), &tags)), 3);
+            let arm = label(experiment, arm);
+            lines.push(vec![Cell::from(arm.as_str()), Cell::from(control.name()), mean, low, high]);
+        }
+    }
+    Table {
+        id: format!("{name}_controls"),
+        title: "Where the restored values come from".to_owned(),
+        caption: "Mean recovery of the CLIP-Score over all components, 95 % bootstrap intervals over captions and seeds. Foreign: another caption's \
+                  clean run (N2); permuted: the clean run's channels, permuted (N3); noise: of the clean activation's norm (N4); own_latent: the clean text on \
+                  the restored run's own latents (T5); noising: the other direction, the clean run given the corrupted one's value, where 1 says that \
+                  nothing was lost and 1 − the number is how far components are necessary."
+            .to_owned(),
+        columns: columns(&["attribute", "values", "recovery", "ci_low", "ci_high"]),
+        rows: lines,
+    }
+}
+
 fn halves(experiment: &TraceExperiment, name: &str, study: &UnetStudy, rows: &Rows<'_>) -> Table {
     let mut lines = Vec::new();
     for arm in &study.arms {
@@ -129,7 +214,7 @@ fn halves(experiment: &TraceExperiment, name: &str, study: &UnetStudy, rows: &Ro
         for half in &study.halves {
             let values =
                 rows.values("half_recovery", half.name(), &[("score", "clip"), ("attribute", attribute)]);
-            let [mean, low, high] = interval_cells(summary(&values), 3);
+            let [mean, low, high] = Cell::interval(bootstrap_mean(&values), 3);
             let arm = label(experiment, arm);
             lines.push(vec![Cell::from(arm.as_str()), Cell::from(half.name()), mean, low, high]);
         }

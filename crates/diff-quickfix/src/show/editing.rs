@@ -2,10 +2,11 @@
 
 use lab::figure::{Axis, Content, Estimate, Figure, Panel, Series};
 use lab::paper::Presentation;
-use lab::stats;
-use lab::table::{Cell, Table};
+use lab::row::Rows;
+use lab::stats::{self, bootstrap_mean};
+use lab::table::{Cell, Table, columns};
 
-use super::{Rows, columns, interval_cells, label, median, summary};
+use super::{label, median};
 use crate::experiment::{EditingStudy, QuickfixExperiment};
 use crate::methods::Method;
 use crate::suites::{Set, Suite};
@@ -36,7 +37,7 @@ fn edited<'a>(
 
 fn methods(experiment: &QuickfixExperiment, name: &str, study: &EditingStudy, rows: &Rows<'_>) -> Table {
     let line = |arm: &String| {
-        let [efficacy, low, high] = interval_cells(summary(&rows.values("efficacy", arm, &[])), 3);
+        let [efficacy, low, high] = Cell::interval(bootstrap_mean(&rows.values("efficacy", arm, &[])), 3);
         let one = |metric: &str| stats::mean(&rows.values(metric, arm, &[])).ok();
         vec![
             Cell::from(label(experiment, arm).as_str()),
@@ -205,7 +206,7 @@ fn quality(
     let panel = |(title, metric): (&str, &str)| {
         let one = |arm: &String| {
             let values = rows.values(metric, arm, &[]);
-            let interval = summary(&values)?;
+            let interval = bootstrap_mean(&values)?;
             Some(Estimate {
                 label: label(experiment, arm),
                 value: interval.estimate,

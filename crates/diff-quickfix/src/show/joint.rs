@@ -2,10 +2,11 @@
 
 use lab::figure::{Axis, Content, Figure, Panel, Series};
 use lab::paper::Presentation;
-use lab::stats;
-use lab::table::{Cell, Table};
+use lab::row::Rows;
+use lab::stats::{self, bootstrap_mean};
+use lab::table::{Cell, Table, columns};
 
-use super::{Rows, columns, interval_cells, label, median, summary};
+use super::{label, median};
 use crate::experiment::{JointStudy, QuickfixExperiment};
 
 pub(super) fn show(
@@ -22,7 +23,7 @@ pub(super) fn show(
 fn table(experiment: &QuickfixExperiment, name: &str, study: &JointStudy, rows: &Rows<'_>) -> Table {
     let line = |&count: &usize| {
         let at = count as f64;
-        let [efficacy, low, high] = interval_cells(summary(&rows.at("joint_efficacy", at)), 3);
+        let [efficacy, low, high] = Cell::interval(bootstrap_mean(&rows.at("joint_efficacy", at)), 3);
         let one = |metric: &str| stats::mean(&rows.at(metric, at)).ok();
         vec![
             Cell::Number(at, 0),
@@ -63,7 +64,7 @@ fn figure(name: &str, study: &JointStudy, rows: &Rows<'_>) -> Option<Figure> {
         let points: Vec<(f64, lab::stats::Interval)> = study
             .counts
             .iter()
-            .filter_map(|&count| Some((count as f64, summary(&rows.at(metric, count as f64))?)))
+            .filter_map(|&count| Some((count as f64, bootstrap_mean(&rows.at(metric, count as f64))?)))
             .collect();
         (!points.is_empty()).then(|| Series {
             label: label.to_owned(),

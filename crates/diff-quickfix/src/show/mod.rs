@@ -7,9 +7,9 @@ mod metrics;
 
 use anyhow::Result;
 use lab::paper::{Outcome, Presentation};
-use lab::row::Row;
-use lab::stats::{self, Interval};
-use lab::table::{Cell, Table};
+use lab::row::Rows;
+use lab::stats;
+use lab::table::{Cell, Table, columns};
 
 use crate::experiment::{QuickfixExperiment, Study};
 
@@ -21,7 +21,7 @@ pub(crate) fn present(experiment: &QuickfixExperiment, outcome: &Outcome) -> Res
         ..Default::default()
     };
     for (name, study) in &experiment.studies {
-        let rows = Rows(outcome.rows.iter().filter(|row| row.study == *name).collect());
+        let rows = Rows::of(&outcome.rows, name);
         if rows.0.is_empty() {
             continue;
         }
@@ -37,34 +37,6 @@ pub(crate) fn present(experiment: &QuickfixExperiment, outcome: &Outcome) -> Res
     Ok(shown)
 }
 
-/// The rows of one study.
-struct Rows<'a>(Vec<&'a Row>);
-
-impl Rows<'_> {
-    /// Values of a metric of an arm whose tags are these among others: one for each edit and seed.
-    fn values(&self, metric: &str, arm: &str, tags: &[(&str, &str)]) -> Vec<f64> {
-        let matches = |row: &&&Row| {
-            row.metric == metric
-                && row.arm == arm
-                && tags.iter().all(|(name, value)| row.tags.get(*name).is_some_and(|tag| tag == value))
-        };
-        self.0.iter().filter(matches).map(|row| row.value).collect()
-    }
-
-    /// Values of a metric by its place along a curve.
-    fn at(&self, metric: &str, at: f64) -> Vec<f64> {
-        self.0.iter().filter(|row| row.metric == metric && row.at == Some(at)).map(|row| row.value).collect()
-    }
-}
-
-/// Mean with a 95 % percentile bootstrap over edits and seeds; no interval with a single value, nothing with none.
-fn summary(values: &[f64]) -> Option<Interval> {
-    let mean = stats::mean(values).ok()?;
-    let alone = Interval { estimate: mean, low: mean, high: mean, n: values.len() };
-    let average = |units: &[usize]| units.iter().map(|&unit| values[unit]).sum::<f64>() / units.len() as f64;
-    Some(stats::bootstrap(values.len(), 0.95, average).unwrap_or(alone))
-}
-
 /// The middle value; of times and counts of work, which one slow moment should not decide.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
@@ -74,20 +46,6 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
         count if count % 2 == 1 => Some(values[middle]),
         _ => Some(0.5 * (values[middle - 1] + values[middle])),
     }
-}
-
-fn columns(names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
-}
-
-/// Estimate, low end and high end as cells; the ends are missing where n is 1.
-fn interval_cells(interval: Option<Interval>, decimals: u8) -> [Cell; 3] {
-    let ends = interval.filter(|interval| interval.n > 1);
-    [
-        Cell::number(interval.map(|interval| interval.estimate), decimals),
-        Cell::number(ends.map(|interval| interval.low), decimals),
-        Cell::number(ends.map(|interval| interval.high), decimals),
-    ]
 }
 
 fn label(experiment: &QuickfixExperiment, arm: &str) -> String {

@@ -4,9 +4,9 @@ use lab::figure::{Axis, Content, Estimate, Figure, Panel, Series};
 use lab::paper::Presentation;
 use lab::row::Row;
 use lab::stats::Interval;
-use lab::table::{Cell, Table};
+use lab::table::{Cell, Table, columns};
 
-use super::{Rows, columns, interval_cells, summary};
+use super::{Rows, summary};
 use crate::experiment::{DiffGradExperiment, Study};
 use crate::images::ImageStudy;
 use crate::images::resnet::Network;
@@ -100,7 +100,7 @@ impl View<'_> {
                 Cell::Number(self.experiment.arms[arm].optimiser.lr, 4),
                 Cell::Number(last5.len() as f64, 0),
             ];
-            row.extend(interval_cells(summary(&last5), 2));
+            row.extend(Cell::interval(summary(&last5), 2));
             row.push(Cell::number(self.published(arm), 2));
             for metric in ["test_acc_best", "test_acc_final", "train_acc_final"] {
                 row.push(Cell::number(summary(&self.values(metric, arm)).map(|found| found.estimate), 2));
@@ -172,7 +172,7 @@ impl View<'_> {
                 Cell::from(self.label(b)),
                 Cell::Number(differences.len() as f64, 0),
             ];
-            row.extend(interval_cells(interval, 2));
+            row.extend(Cell::interval(interval, 2));
             row.push(Cell::number(self.margin(a, b), 2));
             row
         };
@@ -197,7 +197,7 @@ impl View<'_> {
             Cell::from(self.label(b)),
             Cell::Number(differences.len() as f64, 0),
         ];
-        line.extend(interval_cells(interval, 2));
+        line.extend(Cell::interval(interval, 2));
         line.push(Cell::number(self.margin(a, b), 2));
         line
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use lab::paper::{Picture, Presentation};
 use lab::row::Row;
 use lab::stats::{self, Interval};
-use lab::table::{Cell, Table};
+use lab::table::{Cell, Table, columns};
 
 use crate::experiment::{DiffGradExperiment, Study};
 
@@ -80,20 +80,6 @@ pub(crate) fn summary(values: &[f64]) -> Option<Interval> {
     let mean = stats::mean(values).ok()?;
     let alone = Interval { estimate: mean, low: mean, high: mean, n: values.len() };
     Some(stats::t_interval(values, 0.95).unwrap_or(alone))
-}
-
-/// Estimate, low end and high end as cells; the ends are missing where n is 1.
-pub(crate) fn interval_cells(interval: Option<Interval>, decimals: u8) -> [Cell; 3] {
-    let ends = interval.filter(|interval| interval.n > 1);
-    [
-        Cell::number(interval.map(|interval| interval.estimate), decimals),
-        Cell::number(ends.map(|interval| interval.low), decimals),
-        Cell::number(ends.map(|interval| interval.high), decimals),
-    ]
-}
-
-pub(crate) fn columns(names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 fn identities(study: &str, rows: &Rows<'_>) -> Table {

@@ -2,9 +2,9 @@
 
 use lab::figure::{Axis, Content, Figure, Panel, Series};
 use lab::paper::Presentation;
-use lab::table::{Cell, Table};
+use lab::table::{Cell, Table, columns};
 
-use super::{Rows, columns};
+use super::Rows;
 use crate::experiment::DiffGradExperiment;
 use crate::optim::RuleName;
 use crate::synthetic::{Function, SyntheticStudy};

@@ -100,6 +100,15 @@ pub fn mean(values: &[f64]) -> Result<f64> {
     finite(values.iter().sum::<f64>() / values.len() as f64)
 }
 
+/// Mean with a 95 % percentile bootstrap over the values; no width with a single value, nothing with none or with one that is not finite.
+#[must_use]
+pub fn bootstrap_mean(values: &[f64]) -> Option<Interval> {
+    let estimate = mean(values).ok()?;
+    let alone = Interval { estimate, low: estimate, high: estimate, n: values.len() };
+    let average = |units: &[usize]| units.iter().map(|&unit| values[unit]).sum::<f64>() / units.len() as f64;
+    Some(bootstrap(values.len(), 0.95, average).unwrap_or(alone))
+}
+
 /// Sample standard deviation, `sqrt(Σ (x - mean)² / (n - 1))`.
 ///
 /// # Errors
