@@ -96,23 +96,21 @@ impl Asking {
     }
 }
 
-/// When a training has done enough.
+/// When a training counts as having matched the reference. It goes on to its last step all the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Stop {
+pub struct Matching {
     /// Steps between two looks at the pictures.
     pub every: usize,
-    /// It has done enough when it erases the concept in as many pictures as the reference, less this share.
+    /// It has when it erases the concept in as many pictures as the reference, less this share.
     pub within: f64,
-    /// And in at least this share of the pictures: a reference that erases nothing is reached by doing nothing.
-    pub at_least: f64,
 }
 
 /// One concept at a time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EditingStudy {
-    /// The methods. The first one that edits is the reference: ratios of time and work are to it, and trainings stop where they reach it.
+    /// The methods. The first one that edits is the reference: ratios of time and work are to it, and trainings are watched for when they reach it.
     pub arms: Vec<String>,
     /// The concepts, by name with `_` for blanks.
     pub edits: Vec<String>,
@@ -120,9 +118,9 @@ pub struct EditingStudy {
     pub asking: Asking,
     /// How pictures are made.
     pub making: Making,
-    /// When trainings stop before their last step; never where absent.
+    /// When trainings have matched the reference; not looked at where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stop: Option<Stop>,
+    pub matching: Option<Matching>,
     /// How many of the edits keep pictures, for the galleries.
     #[serde(default)]
     pub galleries: usize,
@@ -334,8 +332,8 @@ pub(crate) fn has_gallery(study: &EditingStudy, index: usize, seed: u64) -> bool
 /// What a training is expected to take at most.
 fn training_seconds(method: &Method, study: &EditingStudy, row: f64) -> f64 {
     let looks = |steps: usize| {
-        study.stop.as_ref().map_or(0.0, |stop| {
-            (steps / stop.every.max(1)) as f64
+        study.matching.as_ref().map_or(0.0, |matching| {
+            (steps / matching.every.max(1)) as f64
                 * study.asking.phrase as f64
                 * 2.0
                 * study.making.steps as f64

@@ -108,7 +108,15 @@ impl Encoder {
     /// Where `out` is there already, or the system refuses.
     pub fn write(&self, edit: &Edit, matrix: &Tensor, out: &Path) -> Result<()> {
         let layer = edit.settings.layer;
-        let staged = Staged::new(out)?;
+        if let Some(record) = self.record() {
+            ensure!(
+                record.edit.settings.layer == layer,
+                "{}: edited in layer {}, and this edit is of layer {layer}\n  help: undo that first, or edit the original model",
+                self.folder().display(),
+                record.edit.settings.layer
+            );
+        }
+        let staged = Staged::new(self.folder(), out)?;
         let files = self.holding(layer)?;
         self.link(&staged.path, &files)?;
         let mut originals = std::collections::BTreeMap::new();
@@ -142,7 +150,7 @@ impl Encoder {
                 self.folder().display()
             )
         })?;
-        let staged = Staged::new(out)?;
+        let staged = Staged::new(self.folder(), out)?;
         let files = self.holding(record.edit.settings.layer)?;
         self.link(&staged.path, &files)?;
         for (weights, name) in &files {
@@ -208,7 +216,7 @@ struct Staged {
 }
 
 impl Staged {
-    fn new(out: &Path) -> Result<Self> {
+    fn new(from: &Path, out: &Path) -> Result<Self> {
         ensure!(
             !out.exists(),
             "{}: there is something already, and nothing is overwritten\n  help: give a new folder with -o, or remove it",
@@ -218,6 +226,16 @@ impl Staged {
             .file_name()
             .with_context(|| format!("{}: expected the name of a new folder", out.display()))?;
         let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let inside = out.ancestors().skip(1).find_map(|above| {
+            let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+            fs::canonicalize(above).ok()
+        });
+        ensure!(
+            !inside.zip(fs::canonicalize(from).ok()).is_some_and(|(out, from)| out.starts_with(from)),
+            "{}: lies in the model's own folder {}, which is never touched\n  help: give a folder beside it",
+            out.display(),
+            from.display()
+        );
         fs::create_dir_all(parent).with_context(|| format!("{}: cannot make it", parent.display()))?;
         let path = parent.join(format!(".{}.{}.incomplete", name.to_string_lossy(), std::process::id()));
         fs::create_dir(&path).with_context(|| format!("{}: cannot make it", path.display()))?;

@@ -1,5 +1,7 @@
 //! The concepts that are edited, and the captions by which an edit is judged: section 9 of the specification, on the drawn world.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sd_core::rng::Rng;
 use sd_mini::classifier::Attribute;
 use serde::{Deserialize, Serialize};
@@ -65,6 +67,16 @@ enum Concept {
     Fact(Fact),
     Object(Animal, Animal),
     /// Of Stable Diffusion's world, by its number in [`PUBLISHED`].
+    Published(usize),
+}
+
+/// How a concept is spoken of.
+enum Said {
+    /// As the style of something.
+    Style(Style),
+    /// As a thing; and what it is to act as.
+    Thing([Named; 2]),
+    /// In the words of the published sets.
     Published(usize),
 }
 
@@ -282,34 +294,110 @@ impl Item {
         }
     }
 
-    /// Caption number `index` of a set that names the concept.
-    fn named(&self, set: Set, index: usize) -> Asked {
-        let right = self.old.clone();
-        let of = |[caption, anchor]: [String; 2]| Asked { caption, anchor, right: right.clone() };
+    /// Up to `count` different captions of the concept for a training, drawn by `seed`: in any words and places, none of which this edit is
+    /// judged by.
+    #[must_use]
+    pub fn for_training(&self, count: usize, seed: u64) -> Vec<Asked> {
+        let judged: BTreeSet<String> = [Set::Phrase, Set::Paraphrase, Set::ConceptFirst]
+            .into_iter()
+            .flat_map(|set| (0..JUDGED).map(move |index| self.named(set, index).caption))
+            .collect();
+        let mut all: BTreeMap<String, Asked> = BTreeMap::new();
+        for asked in self.worded() {
+            if !judged.contains(&asked.caption) {
+                all.insert(asked.caption.clone(), asked);
+            }
+        }
+        let mut all: Vec<Asked> = all.into_values().collect();
+        Rng::new(seed, "diff-quickfix/training", 0).shuffle(&mut all);
+        all.truncate(count);
+        all
+    }
+
+    /// Captions of the concept in every wording and at every place.
+    fn worded(&self) -> Vec<Asked> {
+        let pairs: Vec<[Named; 2]> = match self.said() {
+            Said::Published(at) => {
+                let of = |scene: &&'static str| {
+                    self.asking(PUBLISHED[at].change.map(|one| published_training(self.suite(), scene, one)))
+                };
+                return TRAINED.iter().map(of).collect();
+            }
+            Said::Thing(pair) => vec![pair],
+            Said::Style(style) => {
+                let of = |kind: Kind| {
+                    [style, Style::Plain].map(|style| Named { style: Some(style), ..Named::of(kind) })
+                };
+                kinds_in(style).into_iter().map(of).collect()
+            }
+        };
+        // Five openings, four ways to name a style, three to name a place.
+        let words = |number: usize| Wording {
+            opening: number % 5,
+            style: number / 5 % 4,
+            place: number / 20,
+            ..Wording::default()
+        };
+        let places: Vec<Option<Place>> =
+            std::iter::once(None).chain(Place::ALL.iter().copied().map(Some)).collect();
+        let mut all = Vec::new();
+        for pair in &pairs {
+            for (&place, number) in places.iter().flat_map(|place| (0..60).map(move |number| (place, number)))
+            {
+                let said = |named: Named| caption(&Named { place, ..named }, &words(number));
+                all.push(self.asking(pair.clone().map(said)));
+            }
+        }
+        all
+    }
+
+    /// How the concept is spoken of.
+    fn said(&self) -> Said {
         match self.concept {
-            Concept::Style(style) => {
-                let kinds: Vec<Kind> =
-                    shapes().into_iter().filter(|&kind| styles_of(kind).contains(&style)).collect();
-                let kind = kinds[index % kinds.len()];
-                let wording = style_wording(set, index);
-                of([style, Style::Plain]
-                    .map(|style| caption(&Named { style: Some(style), ..Named::of(kind) }, &wording)))
-            }
+            Concept::Style(style) => Said::Style(style),
+            Concept::Published(at) => Said::Published(at),
             Concept::Trademark(mark) => {
-                of(thing(set, index, [Kind::Trademark(mark), Kind::Shape(category(mark))].map(Named::of)))
+                Said::Thing([Kind::Trademark(mark), Kind::Shape(category(mark))].map(Named::of))
             }
-            Concept::Object(from, to) => {
-                of(thing(set, index, [from, to].map(|one| Named::of(Kind::Animal(one)))))
-            }
-            Concept::Published(at) => {
-                of(PUBLISHED[at].change.map(|one| published_caption(self.suite(), set, one, index)))
-            }
+            Concept::Object(from, to) => Said::Thing([from, to].map(|one| Named::of(Kind::Animal(one)))),
             Concept::Fact(fact) => {
                 let (shape, colour) = bearer(fact);
                 let anchor = Named { colour: Some(colour), ..Named::of(Kind::Shape(shape)) };
-                of(thing(set, index, [Named::only(Subject::Fact(fact)), anchor]))
+                Said::Thing([Named::only(Subject::Fact(fact)), anchor])
             }
         }
+    }
+
+    fn asking(&self, [caption, anchor]: [String; 2]) -> Asked {
+        Asked { caption, anchor, right: self.old.clone() }
+    }
+
+    /// The names of the suite's other concepts.
+    #[must_use]
+    pub fn others(&self) -> Vec<String> {
+        let own = |name: &String| *name != self.change.from;
+        match self.concept {
+            Concept::Published(at) => {
+                PUBLISHED[at].surrounding.iter().map(|&name| name.to_owned()).filter(own).collect()
+            }
+            _ => self.suite().edits().into_iter().map(|item| item.change.from).filter(own).collect(),
+        }
+    }
+
+    /// Caption number `index` of a set that names the concept.
+    fn named(&self, set: Set, index: usize) -> Asked {
+        self.asking(match self.said() {
+            Said::Thing(pair) => thing(set, index, pair),
+            Said::Published(at) => {
+                PUBLISHED[at].change.map(|one| published_caption(self.suite(), set, one, index))
+            }
+            Said::Style(style) => {
+                let kinds = kinds_in(style);
+                let (kind, wording) = (kinds[index % kinds.len()], style_wording(set, index));
+                let said = |style| caption(&Named { style: Some(style), ..Named::of(kind) }, &wording);
+                [style, Style::Plain].map(said)
+            }
+        })
     }
 
     /// The other concepts of the suite, as phrases.
@@ -377,6 +465,35 @@ impl Item {
     }
 }
 
+/// Captions of the drawn world that name none of its concepts and nothing that one of them is to act as.
+#[must_use]
+pub fn unrelated_to_all(count: usize, seed: u64) -> Vec<Asked> {
+    let Some(first) = all(0).into_iter().next() else { return Vec::new() };
+    let words: BTreeSet<String> =
+        all(0).into_iter().flat_map(|item| [item.change.from, item.change.to]).collect();
+    let named = |caption: &str| words.iter().any(|word| caption.contains(word.as_str()));
+    let mut asked = Vec::new();
+    let mut tried = 64;
+    while asked.len() < count && tried <= MOST_TRIED {
+        asked = first.unrelated(tried, seed);
+        asked.retain(|one| !named(&one.caption));
+        asked.truncate(count);
+        tried *= 4;
+    }
+    asked
+}
+
+/// Captions among which those of [`unrelated_to_all`] are looked for.
+const MOST_TRIED: usize = 1 << 14;
+
+/// The shapes that are drawn in a style.
+fn kinds_in(style: Style) -> Vec<Kind> {
+    shapes().into_iter().filter(|&kind| styles_of(kind).contains(&style)).collect()
+}
+
+/// Captions of each set up to this one are judged by at the most; trainings keep off them.
+const JUDGED: usize = 64;
+
 /// Turns an experiment's seed into that of the unrelated captions.
 const UNRELATED: u64 = 0xD1FF;
 
@@ -417,6 +534,33 @@ fn published_caption(suite: Suite, set: Set, concept: &str, index: usize) -> Str
         (_, Set::ConceptFirst) => format!("{concept} {place}"),
         (_, Set::Paraphrase) => format!("a photo of {concept} {place}"),
         (_, _) => format!("{} of {concept}", ["a photo", "an image", "a picture", "a drawing"][index % 4]),
+    }
+}
+
+/// Scenes for trainings on Stable Diffusion, none of them of [`SCENES`].
+const TRAINED: [&str; 16] = [
+    "a chair",
+    "a river",
+    "a bird",
+    "a bicycle",
+    "a garden",
+    "a lamp",
+    "a mountain",
+    "a boat",
+    "a cup",
+    "a forest",
+    "a train",
+    "a window",
+    "a field",
+    "a clock",
+    "a village",
+    "a sheep",
+];
+
+fn published_training(suite: Suite, scene: &str, concept: &str) -> String {
+    match suite {
+        Suite::Style => format!("{scene} in the style of {concept}"),
+        _ => format!("{concept} and {scene}"),
     }
 }
 
@@ -500,6 +644,41 @@ mod tests {
                 if set == Set::ConceptFirst {
                     assert!(asked[0].caption.starts_with(&item.change.from), "{:?}", asked[0]);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn trainings_see_captions_that_no_edit_is_judged_by() {
+        let words = vocabulary();
+        for item in all(0).into_iter().chain(of_paper()) {
+            let trained = item.for_training(16, 5);
+            assert!(trained.len() >= 12, "{}: {} captions", item.name, trained.len());
+            assert_eq!(trained, item.for_training(16, 5));
+            let mut seen = BTreeSet::new();
+            for one in &trained {
+                assert!(seen.insert(&one.caption) && one.caption.contains(&item.change.from), "{one:?}");
+                assert!(one.anchor.contains(&item.change.to) || item.suite() == Suite::Style, "{one:?}");
+                let is_known = |word: &str| words.iter().any(|known| known == word);
+                assert!(!all(0).contains(&item) || one.caption.split(' ').all(is_known), "{one:?}");
+            }
+            for set in [Set::Phrase, Set::Paraphrase, Set::ConceptFirst] {
+                assert!(item.asked(set, 16, 5).iter().all(|one| !seen.contains(&one.caption)), "{set:?}");
+            }
+            assert!(!item.others().is_empty() && !item.others().contains(&item.change.from));
+        }
+    }
+
+    #[test]
+    fn what_is_unrelated_to_all_names_none() {
+        let asked = unrelated_to_all(12, 3);
+        assert_eq!(asked.len(), 12);
+        for item in all(0) {
+            for one in &asked {
+                assert!(
+                    !one.caption.contains(&item.change.from) && !one.caption.contains(&item.change.to),
+                    "{one:?}"
+                );
             }
         }
     }

@@ -174,6 +174,14 @@ fn what_cannot_be_edited_is_said() {
     let error =
         encoder.write(&edit, &edit.solve(&encoder).unwrap().matrix().unwrap(), &out).unwrap_err().to_string();
     assert!(error.contains("nothing is overwritten"), "{error}");
+    // Nothing is written into the model's own folder.
+    let inside = out.join("deeper/edited");
+    let edited = Encoder::open(&out).unwrap();
+    let error = edited
+        .write(&edit, &Tensor::zeros((96, 96), DType::F32, &Device::Cpu).unwrap(), &inside)
+        .unwrap_err();
+    assert!(error.to_string().contains("the model's own folder"), "{error}");
+    assert!(!out.join("deeper").exists());
     // No CLIP.
     let index = fs::read_to_string(shipped().join("model_index.json")).unwrap();
     let other = root.path().join("other");

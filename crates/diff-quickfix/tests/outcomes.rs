@@ -34,7 +34,7 @@ studies:
       edits: [bela_cruz]
       asking: {phrase: 2, paraphrase: 1, concept_first: 1, surrounding: 2, unrelated: 2, anchor: 1}
       making: {steps: 2, guidance: 4.0}
-      stop: {every: 1, within: 0.02, at_least: 0.9}
+      matching: {every: 1, within: 0.02}
       galleries: 1
   joint:
     joint:
@@ -102,8 +102,11 @@ fn an_experiment_runs_from_its_file_to_its_tables_and_figures() {
     assert_eq!(one("interference", "copy"), Some(0.0));
     assert_eq!(one("parameters", "diff_quickfix"), Some(96.0 * 96.0));
     assert_eq!(one("picture_seconds", "diff_quickfix"), Some(0.0));
-    // A training stops early where the concept is gone, which two steps of the sampler may bring about by themselves.
-    assert!([1.0, 2.0].contains(&one("iterations", "ablation").unwrap()));
+    // A training goes on to its last step, and says when it had erased as much as the reference.
+    assert_eq!(one("iterations", "ablation"), Some(2.0));
+    assert!([1.0, 2.0].contains(&one("iterations_to_match", "ablation").unwrap()));
+    assert!(one("seconds_to_match", "esd").unwrap() <= one("seconds", "esd").unwrap());
+    assert!(one("parameters", "esd").unwrap() > one("parameters", "ablation").unwrap());
     assert!(one("seconds_ratio", "esd").unwrap() > 1.0);
     assert_eq!(outcome.rows.iter().filter(|row| row.metric == "joint_leakage").count(), 2);
     let shown = reproduction.present(&outcome).unwrap();

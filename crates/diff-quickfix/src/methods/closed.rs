@@ -54,13 +54,14 @@ fn system_flops(rows: f64, size: f64) -> f64 {
 pub(super) fn copied(job: &Job<'_>) -> Result<Applied> {
     const NAME: &str = "text_model.embeddings.token_embedding.weight";
     let table = job.model.text.get(NAME).context("the text encoder has no token embedding")?;
-    let mut rows = table.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+    let original = table.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+    let mut rows = original.clone();
     for item in job.items {
         let [from, to] = [&item.change.from, &item.change.to].map(|text| job.model.prompt(text));
         let [from, to] = [words(&from?)?, words(&to?)?];
         for (behind, &id) in from.iter().rev().enumerate() {
             let source = to[to.len() - 1 - behind.min(to.len() - 1)];
-            rows[id as usize] = rows[source as usize].clone();
+            rows[id as usize] = original[source as usize].clone();
         }
     }
     let mut changed = Changed::default();
@@ -149,17 +150,18 @@ pub(super) fn uce(job: &Job<'_>, uce: &Uce) -> Result<Applied> {
         outputs.add([from, to], 1.0, |from, to| pairings(from, to, uce.tokens))?;
     }
     let kept: Vec<String> = others(job);
-    for concept in kept.iter().filter(|_| uce.preserve > 0.0) {
-        outputs.add([concept, concept], uce.preserve, |from, to| pairings(from, to, uce.tokens))?;
+    let weight = if uce.shared { uce.preserve.max(1.0 / kept.len().max(1) as f64) } else { uce.preserve };
+    for concept in kept.iter().filter(|_| weight > 0.0) {
+        outputs.add([concept, concept], weight, |from, to| pairings(from, to, uce.tokens))?;
     }
     outputs.applied(uce.lambda, |_| true)
 }
 
 /// The other concepts of the suites that are edited.
 fn others(job: &Job<'_>) -> Vec<String> {
-    let suites: std::collections::BTreeSet<_> = job.items.iter().map(crate::suites::Item::suite).collect();
-    let all = suites.into_iter().flat_map(|suite| suite.edits()).map(|item| item.change.from);
-    all.filter(|concept| job.items.iter().all(|item| item.change.from != *concept)).collect()
+    let all: std::collections::BTreeSet<String> =
+        job.items.iter().flat_map(crate::suites::Item::others).collect();
+    all.into_iter().filter(|concept| job.items.iter().all(|item| item.change.from != *concept)).collect()
 }
 
 /// Every token of the prompt: those before the concept keep their places, of the concept all act as the last token of the other, and what is

@@ -36,7 +36,7 @@ pub enum Method {
     LocoEdit(LocoEdit),
     /// Keys and values of all cross-attentions, trained on pictures of the anchor (Kumari et al., ICCV 2023).
     ConceptAblation(ConceptAblation),
-    /// Keys and values of all cross-attentions, trained away from the concept (Gandikota et al., ICCV 2023).
+    /// All weights of all cross-attentions, trained away from the concept (ESD-x; Gandikota et al., ICCV 2023).
     Esd(Esd),
 }
 
@@ -62,8 +62,11 @@ pub struct Uce {
     pub lambda: f64,
     /// `last_subject` as in its code of 2025, `last_through_end` as in that of 2023.
     pub tokens: Tokens,
-    /// Weight of the rows of the suite's other concepts, which are preserved; the codes have 1 (2025) and max(0.1, 1/n) (2023).
+    /// Weight of the rows of the suite's other concepts, which are preserved; the code of 2025 has 1.
     pub preserve: f64,
+    /// Whether the weight is max(`preserve`, 1/n) of n preserved concepts, as in the code of 2023, where `preserve` is 0.1.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shared: bool,
 }
 
 /// See [`Method::Time`].
@@ -124,7 +127,8 @@ pub struct Job<'a> {
     pub seed: u64,
     /// How pictures are made.
     pub making: Making,
-    /// Asked every few steps of a training whether the concept is gone as far as was asked for. The time it takes is not the method's.
+    /// Asked every few steps of a training, until it says yes, whether the concept is gone as far as was asked for. The time it takes is not
+    /// the method's.
     pub is_gone: &'a mut dyn FnMut(&Changed) -> Result<bool>,
     /// Steps of a training between two questions.
     pub every: usize,
@@ -153,12 +157,25 @@ pub struct Applied {
     pub flops: f64,
     /// Steps of a training.
     pub iterations: usize,
-    /// Whether a training reached what was asked for before its last step.
-    pub arrived: Option<bool>,
+    /// Of a training, when it had reached what was asked for; all of it where it never did.
+    pub matched: Option<Matched>,
     /// Numbers of the model that differ.
     pub parameters: usize,
     /// The closed form, of methods in the text encoder's matrix.
     pub solved: Option<Solved>,
+}
+
+/// What a training had taken when it first reached what was asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Matched {
+    /// Whether it did.
+    pub arrived: bool,
+    /// Seconds, pictures of its own among them.
+    pub seconds: f64,
+    /// Floating-point operations.
+    pub flops: f64,
+    /// Steps.
+    pub iterations: usize,
 }
 
 impl Method {

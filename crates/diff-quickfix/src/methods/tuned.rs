@@ -11,17 +11,22 @@ use sd_core::rng::Rng;
 use sd_core::sampling::{Precision, Sampler, Schedule, ScheduleSettings, State};
 use sd_core::taps::NoTap;
 
-use super::{Applied, ConceptAblation, Descent, Esd, Job, adam};
+use super::{Applied, ConceptAblation, Descent, Esd, Job, Matched, adam};
 use crate::edit::Edit;
 use crate::encoder::tensor_name;
 use crate::model::{Changed, Model};
 use crate::rows::Change;
-use crate::suites::Set;
+use crate::suites::Asked;
 
 /// Captions of the concept that a training goes round.
 const CAPTIONS: usize = 16;
 /// Pictures of the anchor that are made at once.
 const TOGETHER: usize = 20;
+
+/// Captions of the concept and the anchor, none of which the edit is judged by.
+fn training_captions(job: &Job<'_>) -> Vec<Asked> {
+    job.items[0].for_training(CAPTIONS, job.seed)
+}
 
 /// Floating-point operations of a row's pass through the denoiser.
 fn pass_flops(model: &Model) -> Result<f64> {
@@ -66,12 +71,15 @@ pub(super) fn descend(job: &Job<'_>, descent: &Descent) -> Result<Applied> {
     let name = tensor_name(descent.settings.layer);
     let old = job.model.text.get(&name).context("the matrix is not there")?;
     let mut changed = Changed::default();
-    changed.text.insert(name, (old.to_dtype(DType::F32)? + change.as_tensor().detach())?);
-    let flops = taken as f64 * 3.0 * 2.0 * (rows * size * size) as f64;
-    Ok(Applied { changed, seconds, flops, iterations: taken, arrived: Some(arrived), ..Applied::default() })
+    let change = change.as_tensor().detach().to_device(old.device())?;
+    changed.text.insert(name, (old.to_dtype(DType::F32)? + change)?);
+    // K ΔWᵀ, and the gradient with respect to ΔW: keys need none.
+    let flops = taken as f64 * 2.0 * 2.0 * (rows * size * size) as f64;
+    let matched = Some(Matched { arrived, seconds, flops, iterations: taken });
+    Ok(Applied { changed, seconds, flops, iterations: taken, matched, ..Applied::default() })
 }
 
-/// Training of keys and values of the cross-attentions.
+/// Training of weights of the cross-attentions.
 struct Training<'a> {
     model: &'a Model,
     unet: UNet2DConditionModel,
@@ -88,17 +96,18 @@ struct Training<'a> {
     /// Time that was not the method's.
     judged: Duration,
     passes: f64,
+    matched: Option<Matched>,
 }
 
 impl<'a> Training<'a> {
-    fn new(job: &Job<'a>, lr: f64, name: &str) -> Result<Self> {
+    /// Of the weights that `is_trained` picks.
+    fn new(job: &Job<'a>, lr: f64, name: &str, is_trained: fn(&str) -> bool) -> Result<Self> {
         ensure!(job.items.len() == 1, "trainings edit one concept");
         let model = job.model;
         let begun = Instant::now();
-        let is_trained = |name: &str| name.contains("attn2.to_k") || name.contains("attn2.to_v");
         let (unet, vars) = model.trainable(&is_trained)?;
         let optimiser = Optimiser::named(vars.clone(), &adam(lr))?;
-        let asked = job.items[0].asked(Set::Phrase, CAPTIONS, job.seed);
+        let asked = training_captions(job);
         let concepts: Vec<String> = asked.iter().map(|asked| asked.caption.clone()).collect();
         let anchors: Vec<String> = asked.into_iter().map(|asked| asked.anchor).collect();
         let mut rng = Rng::new(job.seed, &format!("diff-quickfix/{name}"), 0);
@@ -117,6 +126,7 @@ impl<'a> Training<'a> {
             begun,
             judged: Duration::ZERO,
             passes: 0.0,
+            matched: None,
         })
     }
 
@@ -152,24 +162,37 @@ impl<'a> Training<'a> {
         Ok(unet.unwrap_or(&self.unet).forward(x, timesteps, text, &mut NoTap)?.detach())
     }
 
-    /// Whether the concept is gone; the time it takes to see that is not counted.
-    fn is_gone(&mut self, is_gone: &mut dyn FnMut(&Changed) -> Result<bool>) -> Result<bool> {
-        let begun = Instant::now();
-        let gone = is_gone(&self.changed()?)?;
-        self.judged += begun.elapsed();
-        Ok(gone)
+    /// What was taken up to now.
+    fn taken(&self, arrived: bool, iterations: usize) -> Result<Matched> {
+        self.model.pipeline.device.synchronize()?;
+        let seconds = self.begun.elapsed().saturating_sub(self.judged).as_secs_f64();
+        let flops = self.passes * pass_flops(self.model)?;
+        Ok(Matched { arrived, seconds, flops, iterations })
     }
 
-    fn finished(self, iterations: usize, arrived: bool, pictures: f64) -> Result<Applied> {
-        let seconds = (self.begun.elapsed().saturating_sub(self.judged)).as_secs_f64();
-        let flops = self.passes * pass_flops(self.model)?;
+    /// Behind step number `iterations`: looks, now and then, whether the concept is gone for the first time.
+    fn look(&mut self, job: &mut Job<'_>, iterations: usize) -> Result<()> {
+        if self.matched.is_some() || !iterations.is_multiple_of(job.every) {
+            return Ok(());
+        }
+        let here = self.taken(true, iterations)?;
+        let begun = Instant::now();
+        if (job.is_gone)(&self.changed()?)? {
+            self.matched = Some(here);
+        }
+        self.judged += begun.elapsed();
+        Ok(())
+    }
+
+    fn finished(self, iterations: usize, pictures: f64) -> Result<Applied> {
+        let all = self.taken(false, iterations)?;
         Ok(Applied {
             changed: self.changed()?,
-            seconds,
+            seconds: all.seconds,
             pictures,
-            flops,
+            flops: all.flops,
             iterations,
-            arrived: Some(arrived),
+            matched: Some(self.matched.unwrap_or(all)),
             ..Applied::default()
         })
     }
@@ -184,13 +207,12 @@ impl<'a> Training<'a> {
 /// The prediction under the concept's caption is drawn to the model's own, not followed backwards, under the anchor's, on noisy pictures of the
 /// anchor (the model-based variant).
 pub(super) fn ablate(job: &mut Job<'_>, ablation: &ConceptAblation) -> Result<Applied> {
-    let mut training = Training::new(job, ablation.lr, "concept-ablation")?;
+    let is_trained = |name: &str| name.contains("attn2.to_k") || name.contains("attn2.to_v");
+    let mut training = Training::new(job, ablation.lr, "concept-ablation", is_trained)?;
     let (latents, captions) = anchor_pictures(job, ablation.anchors)?;
     let pictures = training.begun.elapsed().as_secs_f64();
     training.passes +=
         (ablation.anchors * job.making.steps * if job.making.guidance > 1.0 { 2 } else { 1 }) as f64;
-    let mut arrived = false;
-    let mut taken = 0;
     for step in 0..ablation.steps {
         let picked: Vec<usize> =
             (0..ablation.batch).map(|_| training.rng.below(ablation.anchors as u64) as usize).collect();
@@ -205,18 +227,14 @@ pub(super) fn ablate(job: &mut Job<'_>, ablation: &ConceptAblation) -> Result<Ap
         };
         let text = Training::rows(&training.concepts, &said)?;
         training.step(&x, &times, &text, &target)?;
-        taken = step + 1;
-        if taken % job.every == 0 && training.is_gone(job.is_gone)? {
-            arrived = true;
-            break;
-        }
+        training.look(job, step + 1)?;
     }
-    training.finished(taken, arrived, pictures)
+    training.finished(ablation.steps, pictures)
 }
 
 /// Latents of pictures of the anchor (N, 4, h, w), and the number of each one's caption.
 fn anchor_pictures(job: &Job<'_>, count: usize) -> Result<(Tensor, Vec<usize>)> {
-    let asked = job.items[0].asked(Set::Phrase, CAPTIONS, job.seed);
+    let asked = training_captions(job);
     let captions: Vec<usize> = (0..count).map(|index| index % asked.len()).collect();
     let mut all = Vec::new();
     for (chunk, some) in captions.chunks(TOGETHER).enumerate() {
@@ -233,12 +251,10 @@ fn anchor_pictures(job: &Job<'_>, count: usize) -> Result<(Tensor, Vec<usize>)> 
 /// From a picture of the concept that the model under training has denoised in part, the prediction under the concept's caption is drawn to
 /// `ε₀(z, ∅) − η·(ε₀(z, c) − ε₀(z, ∅))` of the original model.
 pub(super) fn erase(job: &mut Job<'_>, esd: &Esd) -> Result<Applied> {
-    let mut training = Training::new(job, esd.lr, "esd")?;
+    let mut training = Training::new(job, esd.lr, "esd", |name| name.contains(".attn2."))?;
     let original = &job.model.pipeline.unet;
-    let mut arrived = false;
-    let mut taken = 0;
     for step in 0..esd.steps {
-        let caption = step % CAPTIONS;
+        let caption = step % training.concepts.dims()[0];
         let text = Training::rows(&training.concepts, &[caption])?;
         let (z, timestep) = partly_denoised(&mut training, esd, &text)?;
         let both = Tensor::cat(&[&training.empty, &text], 0)?;
@@ -247,13 +263,9 @@ pub(super) fn erase(job: &mut Job<'_>, esd: &Esd) -> Result<Applied> {
         let (empty, concept) = (predicted.narrow(0, 0, 1)?, predicted.narrow(0, 1, 1)?);
         let target = (&empty - ((concept - &empty)? * esd.eta)?)?;
         training.step(&z, &[timestep], &text, &target)?;
-        taken = step + 1;
-        if taken % job.every == 0 && training.is_gone(job.is_gone)? {
-            arrived = true;
-            break;
-        }
+        training.look(job, step + 1)?;
     }
-    training.finished(taken, arrived, 0.0)
+    training.finished(esd.steps, 0.0)
 }
 
 /// Latents (1, 4, h, w) before a random step of the sampler, and that step's time.

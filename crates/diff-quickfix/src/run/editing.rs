@@ -10,7 +10,7 @@ use worlds::scenes::{Picture, contact_sheet};
 
 use super::{Bench, Drawn, distance, share};
 use crate::edit::leakage;
-use crate::experiment::{EditingStudy, QuickfixExperiment, Stop};
+use crate::experiment::{EditingStudy, Matching, QuickfixExperiment};
 use crate::methods::{Applied, Job, Method};
 use crate::model::Changed;
 use crate::suites::{Item, Set};
@@ -78,7 +78,7 @@ impl Reference {
     }
 }
 
-/// Applies a method; trainings are looked at on the phrases' captions and stop where they erase as much as was asked for.
+/// Applies a method; trainings are looked at on the phrases' captions, for when they first erase as much as the reference.
 fn apply(
     bench: &Bench,
     study: &EditingStudy,
@@ -90,8 +90,8 @@ fn apply(
     let asked = item.asked(Set::Phrase, study.asking.phrase, seed);
     let purpose = format!("{}/{}", item.name, Set::Phrase.name());
     let mut is_gone = |changed: &Changed| -> Result<bool> {
-        let (Some(gone), Some(Stop { within, at_least, .. })) = (gone, &study.stop) else { return Ok(false) };
-        let wanted = (gone - within).max(*at_least);
+        let (Some(gone), Some(Matching { within, .. })) = (gone, &study.matching) else { return Ok(false) };
+        let wanted = gone - within;
         let pipeline = bench.model.with(changed)?;
         let pixels = bench.pictures(&pipeline, &asked, study.making, &purpose, seed)?;
         let found = bench.found(&pixels, |_| item.old.clone())?.context("there is no classifier")?;
@@ -103,7 +103,7 @@ fn apply(
         seed,
         making: study.making,
         is_gone: &mut is_gone,
-        every: study.stop.as_ref().map_or(usize::MAX, |stop| stop.every.max(1)),
+        every: study.matching.as_ref().map_or(usize::MAX, |matching| matching.every.max(1)),
     })
 }
 
@@ -131,6 +131,8 @@ impl Written<'_> {
             context.row_full(self.measure("cosine", cosine).tag("set", set.name()))?;
             if set == Set::Phrase {
                 context.row_full(self.measure("cosine_drop", self.bench.cosine(before)? - cosine))?;
+                let gain = self.bench.anchor_cosine(drawn)? - self.bench.anchor_cosine(before)?;
+                context.row_full(self.measure("anchor_cosine_gain", gain))?;
             }
             if set == Set::Unrelated {
                 context.row_full(self.measure("interference", off))?;
@@ -186,8 +188,10 @@ impl Written<'_> {
         ] {
             context.row_full(self.measure(metric, value))?;
         }
-        if let Some(arrived) = applied.arrived {
-            context.row_full(self.measure("arrived", f64::from(u8::from(arrived))))?;
+        if let Some(matched) = &applied.matched {
+            context.row_full(self.measure("arrived", f64::from(u8::from(matched.arrived))))?;
+            context.row_full(self.measure("seconds_to_match", matched.seconds))?;
+            context.row_full(self.measure("iterations_to_match", matched.iterations as f64))?;
         }
         Ok(())
     }
@@ -221,6 +225,11 @@ impl Written<'_> {
         write("seconds_ratio", applied.seconds, reference.seconds)?;
         write("seconds_ratio_without_pictures", applied.seconds - applied.pictures, reference.seconds)?;
         write("flops_ratio", applied.flops, reference.flops)?;
+        if let Some(matched) = &applied.matched {
+            write("match_ratio", matched.seconds, reference.seconds)?;
+            write("match_ratio_without_pictures", matched.seconds - applied.pictures, reference.seconds)?;
+            write("match_flops_ratio", matched.flops, reference.flops)?;
+        }
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use lab::paper::TrialContext;
 use lab::trial::Measure;
+use sd_core::pipeline::StableDiffusion;
 
 use super::{Bench, distance, share};
 use crate::edit::leakage;
@@ -34,22 +35,21 @@ pub(super) fn run(
     let pipeline = bench.model.with(&applied.changed)?;
     let mut row = |metric: &str, value: f64| context.row_full(Measure::new(metric, value).at(count as f64));
     row("joint_seconds", applied.seconds)?;
-    let mut gone = Vec::new();
-    for item in edited {
+    let shown = |pipeline: &StableDiffusion, item: &Item| -> Result<Option<f64>> {
         let asked = item.asked(Set::Phrase, study.asking.phrase, seed);
-        let pixels = bench.pictures(
-            &pipeline,
-            &asked,
-            making,
-            &format!("{}/{}", item.name, Set::Phrase.name()),
-            seed,
-        )?;
-        if let Some(found) = bench.found(&pixels, |_| item.old.clone())? {
-            gone.push(1.0 - share(&found));
-        }
+        let purpose = format!("{}/{}", item.name, Set::Phrase.name());
+        let pixels = bench.pictures(pipeline, &asked, making, &purpose, seed)?;
+        Ok(bench.found(&pixels, |_| item.old.clone())?.map(|found| share(&found)))
+    };
+    let (mut gone, mut before) = (Vec::new(), Vec::new());
+    for item in edited {
+        gone.extend(shown(&pipeline, item)?.map(|shown| 1.0 - shown));
+        before.extend(shown(&bench.model.pipeline, item)?);
     }
     if !gone.is_empty() {
         row("joint_efficacy", gone.iter().sum::<f64>() / gone.len() as f64)?;
+        row("joint_least_efficacy", gone.iter().copied().fold(f64::INFINITY, f64::min))?;
+        row("joint_shown", before.iter().sum::<f64>() / before.len() as f64)?;
     }
     let kept = rest(others, study.asking.surrounding, seed);
     if !kept.is_empty() {
@@ -58,9 +58,8 @@ pub(super) fn run(
             row("joint_specificity", share(&found))?;
         }
     }
-    // The captions of one edit's rest of the world: the same for every count.
-    let first = all.first().context("there is no edit")?;
-    let unrelated = first.asked(Set::Unrelated, study.asking.unrelated, seed);
+    // The same for every count.
+    let unrelated = suites::unrelated_to_all(study.asking.unrelated, seed);
     if !unrelated.is_empty() {
         let [after, before] = [&pipeline, &bench.model.pipeline]
             .map(|pipeline| bench.pictures(pipeline, &unrelated, making, "joint/unrelated", seed));

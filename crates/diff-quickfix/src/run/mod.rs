@@ -128,10 +128,15 @@ impl Bench {
         Ok(Tensor::cat(&all, 0)?)
     }
 
+    /// Pictures where the judge is.
+    fn seen(&self, pixels: &Tensor) -> Result<Tensor> {
+        Ok(pixels.to_device(&self.model.pipeline.device)?)
+    }
+
     /// For each picture whether all of `what(index)` is found in it; none without a classifier.
     fn found(&self, pixels: &Tensor, what: impl Fn(usize) -> Found) -> Result<Option<Vec<bool>>> {
         let Judging::Mini(judges) = &self.judge else { return Ok(None) };
-        let classes = judges.classifier.classes(&judges.units(pixels)?)?;
+        let classes = judges.classifier.classes(&judges.units(&self.seen(pixels)?)?)?;
         let one = |(index, classes): (usize, &[usize; 7])| {
             what(index).iter().all(|&(attribute, class)| classes[attribute as usize] == class)
         };
@@ -140,12 +145,21 @@ impl Bench {
 
     /// The mean cosine of each picture and its own caption.
     fn cosine(&self, drawn: &Drawn) -> Result<f64> {
+        self.cosines(drawn, |asked| &asked.caption)
+    }
+
+    /// The same with the caption about what the concept is to act as.
+    fn anchor_cosine(&self, drawn: &Drawn) -> Result<f64> {
+        self.cosines(drawn, |asked| &asked.anchor)
+    }
+
+    fn cosines(&self, drawn: &Drawn, caption: fn(&Asked) -> &str) -> Result<f64> {
         let mut sum = 0.0;
         for (index, asked) in drawn.asked.iter().enumerate() {
-            let picture = drawn.pixels.narrow(0, index, 1)?;
+            let picture = self.seen(&drawn.pixels.narrow(0, index, 1)?)?;
             let cosines = match &self.judge {
-                Judging::Mini(judges) => judges.cosines(&judges.units(&picture)?, &asked.caption)?,
-                Judging::Clip(judge) => judge.cosines(&picture, &asked.caption)?,
+                Judging::Mini(judges) => judges.cosines(&judges.units(&picture)?, caption(asked))?,
+                Judging::Clip(judge) => judge.cosines(&picture, caption(asked))?,
             };
             sum += cosines.first().copied().unwrap_or_default();
         }

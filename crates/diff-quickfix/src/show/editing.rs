@@ -166,6 +166,11 @@ fn work(experiment: &QuickfixExperiment, name: &str, study: &EditingStudy, rows:
             text(of("flops")),
             Cell::number(of("iterations"), 0),
             Cell::number(stats::mean(&rows.values("arrived", arm, &[])).ok(), 2),
+            Cell::number(of("iterations_to_match"), 0),
+            Cell::number(of("seconds_to_match"), 4),
+            Cell::number(of("match_ratio"), 1),
+            Cell::number(of("match_ratio_without_pictures"), 1),
+            text(of("match_flops_ratio")),
             Cell::number(of("parameters"), 0),
             Cell::number(of("seconds_ratio"), 1),
             Cell::number(of("seconds_ratio_without_pictures"), 1),
@@ -176,9 +181,10 @@ fn work(experiment: &QuickfixExperiment, name: &str, study: &EditingStudy, rows:
         id: format!("{name}_work"),
         title: format!("Time and work, study `{name}`"),
         caption: "Medians over edits and seeds. Seconds of the method on the CPU, its own pictures of the anchor among them, loading and judging \
-                  left out; floating-point operations, a multiply-accumulate as two; steps of a training, and how often it erased as much as the \
-                  reference before its last step; numbers that it changes; ratios to the reference, the first method that edits. Both kinds of \
-                  ratio depend on the sizes of the denoiser and the text encoder: they are not Stable Diffusion's."
+                  left out; floating-point operations, a multiply-accumulate as two; steps of a training, how often it erased as much as the \
+                  reference by its last step, steps and seconds until it first did (all of it where it never did), and that as a multiple of the \
+                  reference's time and work; numbers that it changes; ratios of the whole to the reference, the first method that edits. All \
+                  ratios depend on the sizes of the denoiser and the text encoder: they are not Stable Diffusion's."
             .to_owned(),
         columns: columns(&[
             "method",
@@ -187,6 +193,11 @@ fn work(experiment: &QuickfixExperiment, name: &str, study: &EditingStudy, rows:
             "flops",
             "iterations",
             "arrived",
+            "iterations_to_match",
+            "seconds_to_match",
+            "match_ratio",
+            "match_ratio_without_pictures",
+            "match_flops_ratio",
             "parameters",
             "seconds_ratio",
             "seconds_ratio_without_pictures",

@@ -36,6 +36,10 @@ pub(super) fn explained() -> Vec<(String, String)> {
             "cosine_drop",
             "Cosine of the unedited pictures of the phrase less that of the edited ones: how far the CLIP-Score falls.",
         ),
+        (
+            "anchor_cosine_gain",
+            "How far the cosine with the same caption about the anchor rises: of facts, whether the new one is drawn.",
+        ),
         ("leakage", "Mean of ‖ΔW k‖ / ‖W₀ k‖ over all positions of the unrelated captions."),
         ("size, residual", "‖ΔW‖ / ‖W₀‖; ‖W k − v‖ over all rows after the edit as a share of before."),
         (
@@ -49,7 +53,11 @@ pub(super) fn explained() -> Vec<(String, String)> {
         ),
         (
             "iterations, arrived",
-            "Steps of a training, and 1 where it erased as much as the reference before its last step.",
+            "Steps of a training, and 1 where it erased as much as the reference, less a share, when it was looked at.",
+        ),
+        (
+            "seconds_to_match, iterations_to_match, match_…",
+            "What a training had taken when it first did; all that it took where it never did, which is then a lower bound.",
         ),
         ("parameters", "Numbers of the model that the method changes."),
         (
@@ -58,7 +66,8 @@ pub(super) fn explained() -> Vec<(String, String)> {
         ),
         (
             "joint_…",
-            "The same for many concepts at once; specificity is over the concepts that were not edited.",
+            "The same for many concepts at once; joint_least_efficacy is that of the concept that is erased least, joint_shown how often the unedited model \
+             draws them; specificity is over the concepts that were not edited.",
         ),
         (
             "identity_difference",
@@ -80,8 +89,9 @@ pub(super) fn protocol(experiment: &QuickfixExperiment) -> Vec<String> {
             "Model: {}. Judge: {}. One edit and seed is one unit. All methods see the same captions and the same noise.",
             experiment.data[MODEL], experiment.data[JUDGE]
         ),
-        "Trainings change keys and values of every cross-attention and stop where they erase the concept in as many of the phrase's pictures as the \
-         reference does, less a share, and in no fewer than a share (both in the experiment file), or at their last step. Their learning rates are those of the \
+        "Trainings see captions of the concept by which no edit is judged, and go on to their last step; on the way they are looked at for when they first erase the concept in as many of \
+         the phrase's pictures as the reference does, less a share (in the experiment file). Concept Ablation changes keys and values of every cross-attention, ESD all their \
+         weights; ESD's captions are whole ones, where its code takes the bare concept, which this model was never told. Their learning rates are those of the \
          experiment file, not the published ones: the network is a thousandth of Stable Diffusion's size."
             .to_owned(),
         "The ratios of time and work are this model's and this machine's. At the size of Stable Diffusion the denoiser outweighs the text encoder's \
