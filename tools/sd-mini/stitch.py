@@ -49,7 +49,8 @@ def captions(runner, sheets):
     with tempfile.TemporaryDirectory() as work:
         for seed in range(sheets):
             command = [runner, "worlds", "show", "--what", "examples", "--seed", str(seed), "--output", f"{work}/sheet.png"]
-            found += [line.strip() for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines() if line.strip()]
+            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+            found += [line.strip() for line in said if line.strip() and work not in line]
     return [*found, ""]
 
 

@@ -23,7 +23,7 @@ use crate::trace::Control;
 pub type TraceExperiment = Experiment<Arm, Study>;
 
 /// Version of the method: raised when a change moves numbers.
-const METHOD: u32 = 1;
+const METHOD: u32 = 2;
 /// The role of the model that is traced.
 pub(crate) const MODEL: &str = "model";
 /// The role of who judges.

@@ -6,15 +6,15 @@ use lab::row::{Row, Rows};
 use lab::stats::{self, Interval, bootstrap_mean};
 
 use crate::components::Group;
-use crate::experiment::{Study, TraceExperiment, UnetStudy};
+use crate::experiment::{Study, TextStudy, TraceExperiment, UnetStudy};
 use crate::trace::Control;
 
-/// Captions and seeds that are kept, without which no set is determined: with fewer no p-value survives Holm over all components.
+/// Captions that are kept, without which no set is determined: with fewer no p-value survives Holm over all components.
 pub(crate) const LEAST: usize = 10;
 /// Captions on which the paper chose its threshold.
 const VALIDATION: usize = 10;
 
-/// A component of an attribute, all captions and seeds together.
+/// A component of an attribute, all captions together; the seeds of a caption are averaged.
 pub(crate) struct Line {
     pub(crate) component: String,
     pub(crate) part: String,
@@ -64,10 +64,10 @@ fn of_arm(study: &UnetStudy, rows: &Rows<'_>, arm: &str, order: &[(String, Strin
     let threshold = threshold(study, rows, arm);
     let one = |(component, part): &(String, String)| {
         let tags = |control| [("component", component.as_str()), ("control", control)];
-        let clean = rows.by_unit("recovery_clip", arm, &tags("clean"));
-        let foreign = rows.by_unit("recovery_clip", arm, &tags("foreign"));
+        let clean = by_case(&rows.by_unit("recovery_clip", arm, &tags("clean")));
+        let foreign = by_case(&rows.by_unit("recovery_clip", arm, &tags("foreign")));
         let differences: Vec<f64> =
-            clean.iter().filter_map(|(unit, value)| Some(value - foreign.get(unit)?)).collect();
+            clean.iter().filter_map(|(case, value)| Some(value - foreign.get(case)?)).collect();
         let scores = rows.by_unit("score_clip", arm, &tags("clean"));
         let judged: Vec<f64> = scores
             .iter()
@@ -75,11 +75,12 @@ fn of_arm(study: &UnetStudy, rows: &Rows<'_>, arm: &str, order: &[(String, Strin
             .map(|(_, score)| *score)
             .collect();
         let score = stats::mean(&judged).ok();
+        let class = by_case(&rows.by_unit("recovery_class", arm, &tags("clean")));
         Line {
             component: component.clone(),
             part: part.clone(),
             recovery: bootstrap_mean(&clean.values().copied().collect::<Vec<_>>()),
-            class: bootstrap_mean(&rows.values("recovery_class", arm, &tags("clean"))),
+            class: bootstrap_mean(&class.into_values().collect::<Vec<_>>()),
             foreign: stats::mean(&foreign.values().copied().collect::<Vec<_>>()).ok(),
             p: stats::p_above(&differences, 0.0).ok(),
             paper: score.zip(threshold).map(|(score, threshold)| score >= threshold),
@@ -88,6 +89,15 @@ fn of_arm(study: &UnetStudy, rows: &Rows<'_>, arm: &str, order: &[(String, Strin
         }
     };
     order.iter().map(one).collect()
+}
+
+/// The mean over the seeds of each caption.
+fn by_case<'a>(units: &BTreeMap<(&'a str, u64), f64>) -> BTreeMap<&'a str, f64> {
+    let mut all: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for ((case, _), value) in units {
+        all.entry(case).or_default().push(*value);
+    }
+    all.into_iter().filter_map(|(case, values)| Some((case, stats::mean(&values).ok()?))).collect()
 }
 
 /// Whether a caption is one of those on which the threshold is chosen: the first half, at most ten.
@@ -132,36 +142,142 @@ pub(crate) fn causal(lines: &[Line]) -> Option<BTreeSet<&str>> {
 pub(crate) fn derived(experiment: &TraceExperiment, rows: &[Row]) -> Vec<Row> {
     let mut all = Vec::new();
     for (name, study) in &experiment.studies {
-        let Study::Unet(study) = study else { continue };
-        let lines = lines(study, &Rows::of(rows, name));
-        let mut row = |metric: &str, arm: &str, value: f64| {
-            all.push(Row {
-                trial: "derived".to_owned(),
-                study: name.clone(),
-                arm: arm.to_owned(),
-                case: String::new(),
-                seed: experiment.seed,
-                metric: metric.to_owned(),
-                at: None,
-                value,
-                tags: BTreeMap::new(),
-            });
+        let own = Rows::of(rows, name);
+        let found = match study {
+            Study::Unet(study) => of_components(study, &own),
+            Study::Text(study) => of_states(study, &own),
+            Study::Identities(_) | Study::Sweep(_) => Vec::new(),
         };
-        let sets: Vec<(&String, BTreeSet<&str>)> =
-            lines.iter().filter_map(|(arm, lines)| Some((arm, causal(lines)?))).collect();
-        for (arm, set) in &sets {
-            let groups: BTreeSet<Group> = set.iter().map(|component| Group::of(component)).collect();
-            row("set_size", arm, set.len() as f64);
-            row("set_groups", arm, groups.len() as f64);
-            if let Some(ratio) = participation(lines[*arm].iter().filter_map(above_foreign)) {
-                row("set_participation", arm, ratio);
+        all.extend(found.into_iter().map(|(metric, arm, value)| Row {
+            trial: "derived".to_owned(),
+            study: name.clone(),
+            arm,
+            case: String::new(),
+            seed: experiment.seed,
+            metric: metric.to_owned(),
+            at: None,
+            value,
+            tags: BTreeMap::new(),
+        }));
+    }
+    all
+}
+
+/// A metric, an arm and a value.
+type Found = (&'static str, String, f64);
+
+/// Of the sets of components of the UNet.
+fn of_components(study: &UnetStudy, rows: &Rows<'_>) -> Vec<Found> {
+    let lines = lines(study, rows);
+    let sets: Vec<(&String, BTreeSet<&str>)> =
+        lines.iter().filter_map(|(arm, lines)| Some((arm, causal(lines)?))).collect();
+    let mut all = Vec::new();
+    for (arm, set) in &sets {
+        let groups: BTreeSet<Group> = set.iter().map(|component| Group::of(component)).collect();
+        all.push(("set_size", (*arm).clone(), set.len() as f64));
+        all.push(("set_groups", (*arm).clone(), groups.len() as f64));
+        let members = lines[*arm].iter().filter(|line| line.causal == Some(true));
+        if let Some(ratio) = participation(members.filter_map(above_foreign)) {
+            all.push(("set_participation", (*arm).clone(), ratio));
+        }
+    }
+    // Of attributes that the model follows and that have a set: to agree on nothing is no agreement, nor to differ by it.
+    let is_followed =
+        |arm: &str| stats::mean(&rows.values("clean_right", arm, &[])).is_ok_and(|share| share >= FOLLOWED);
+    let told: Vec<&(&String, BTreeSet<&str>)> =
+        sets.iter().filter(|(arm, set)| !set.is_empty() && is_followed(arm)).collect();
+    let mut most: Option<[f64; 2]> = None;
+    for (i, (a, one)) in told.iter().enumerate() {
+        for (b, other) in &told[..i] {
+            let Some(index) = jaccard(one, other) else { continue };
+            let high = jaccard_high(&Recoveries::of(rows, a), &Recoveries::of(rows, b), study.above);
+            let [least, upper] = most.unwrap_or_default();
+            most = Some([index.max(least), high.unwrap_or(1.0).max(index).max(upper)]);
+        }
+    }
+    if let Some([index, high]) = most {
+        all.push(("largest_jaccard", "model".to_owned(), index));
+        all.push(("largest_jaccard_high", "model".to_owned(), high));
+    }
+    all
+}
+
+/// Share of clean pictures in which the classifier finds an attribute that the model follows.
+const FOLLOWED: f64 = 0.8;
+
+/// Recoveries of an attribute by caption and component: from the clean and from the foreign donor.
+struct Recoveries<'a>(Vec<BTreeMap<&'a str, [f64; 2]>>);
+
+impl<'a> Recoveries<'a> {
+    fn of(rows: &Rows<'a>, arm: &str) -> Self {
+        let mut all: BTreeMap<&str, BTreeMap<&str, [Vec<f64>; 2]>> = BTreeMap::new();
+        for (which, control) in ["clean", "foreign"].into_iter().enumerate() {
+            for row in rows.select("recovery_clip", arm, &[("control", control)]) {
+                let Some(component) = row.tags.get("component") else { continue };
+                all.entry(&row.case).or_default().entry(component).or_default()[which].push(row.value);
             }
         }
-        let pairs = (0..sets.len()).flat_map(|i| (0..i).map(move |j| (i, j)));
-        let most = pairs.filter_map(|(i, j)| jaccard(&sets[i].1, &sets[j].1)).max_by(f64::total_cmp);
-        if let Some(most) = most {
-            row("largest_jaccard", "model", most);
+        let means = |values: [Vec<f64>; 2]| values.map(|values| stats::mean(&values).unwrap_or(f64::NAN));
+        let case = |of: BTreeMap<&'a str, [Vec<f64>; 2]>| {
+            of.into_iter().map(|(component, values)| (component, means(values))).collect()
+        };
+        Self(all.into_values().map(case).collect())
+    }
+
+    /// The components whose mean over these captions exceeds `above` and that of the foreign donor.
+    fn set(&self, captions: impl Iterator<Item = usize>, above: f64) -> BTreeSet<&'a str> {
+        let mut sums: BTreeMap<&str, [f64; 3]> = BTreeMap::new();
+        for caption in captions {
+            for (component, [clean, foreign]) in &self.0[caption] {
+                let sum = sums.entry(component).or_default();
+                *sum = [sum[0] + clean, sum[1] + foreign, sum[2] + 1.0];
+            }
         }
+        let is_in = |[clean, foreign, count]: [f64; 3]| clean / count > above && clean > foreign;
+        sums.into_iter().filter(|(_, sum)| is_in(*sum)).map(|(component, _)| component).collect()
+    }
+}
+
+/// Upper end of the 95 % bootstrap interval, over captions, of the Jaccard index of two attributes' sets.
+fn jaccard_high(a: &Recoveries<'_>, b: &Recoveries<'_>, above: f64) -> Option<f64> {
+    let (first, second) = (a.0.len(), b.0.len());
+    let index = |units: &[usize]| {
+        let one = a.set(units[..first].iter().map(|unit| unit % first), above);
+        let other = b.set(units[first..].iter().map(|unit| unit % second), above);
+        jaccard(&one, &other).unwrap_or_default()
+    };
+    stats::bootstrap(first + second, 0.95, index).ok().map(|interval| interval.high)
+}
+
+/// Of the sets of states of the text encoder: those whose mean recovery over captions has its interval above the threshold.
+fn of_states(study: &TextStudy, rows: &Rows<'_>) -> Vec<Found> {
+    let mut all = Vec::new();
+    for arm in &study.arms {
+        let mut states: BTreeMap<[&str; 3], BTreeMap<(&str, u64), f64>> = BTreeMap::new();
+        for row in rows.select("recovery_clip", arm, &[]) {
+            let tag = |name: &str| row.tags.get(name).map_or("none", String::as_str);
+            let state = [tag("part"), tag("layer"), tag("token")];
+            if ["self_attn", "mlp"].contains(&state[0]) {
+                states.entry(state).or_default().insert((row.case.as_str(), row.seed), row.value);
+            }
+        }
+        let means = states.into_iter().filter_map(|(state, units)| {
+            Some((state, bootstrap_mean(&by_case(&units).into_values().collect::<Vec<_>>())?))
+        });
+        let decided: Vec<([&str; 3], bool)> = means
+            .filter(|(_, mean)| mean.n >= LEAST)
+            .map(|(state, mean)| (state, mean.low > study.above))
+            .collect();
+        if decided.is_empty() {
+            continue;
+        }
+        let set: Vec<[&str; 3]> =
+            decided.iter().filter(|(_, causal)| *causal).map(|(state, _)| *state).collect();
+        let has_first = set.contains(&["self_attn", "0", "last subject"]);
+        all.push(("text_set_size", arm.clone(), set.len() as f64));
+        all.push(("text_set_has_first", arm.clone(), f64::from(u8::from(has_first))));
+        let mlps = set.iter().filter(|state| state[0] == "mlp").count();
+        all.push(("text_set_mlps", arm.clone(), mlps as f64));
     }
     all
 }
@@ -241,6 +357,77 @@ mod tests {
         let found = lines(&study, &Rows::of(&rows, "unet"));
         assert!(found["style"].iter().all(|line| line.causal.is_none() && line.p.is_none()));
         assert_eq!(causal(&found["style"]), None);
+    }
+
+    /// Two attributes whose sets share one of two components; of a third nothing recovers.
+    #[test]
+    fn agreement_is_of_sets_that_there_are_and_has_an_upper_end() {
+        let (mut study, rows) = planted();
+        study.arms = ["style", "colour", "count"].map(str::to_owned).to_vec();
+        let mut all = Vec::new();
+        for (arm, strong) in [("style", "a.resnets.0"), ("colour", "b.attn1"), ("count", "none")] {
+            for row in &rows {
+                let component = row.tags["component"].as_str();
+                let is_both = component == "c.attn2" && arm != "count";
+                let value = match row.tags["control"].as_str() {
+                    "clean" if component == strong || is_both => 0.9,
+                    _ => 0.0,
+                };
+                all.push(Row { arm: arm.to_owned(), value, ..row.clone() });
+            }
+            let right =
+                Row { metric: "clean_right".to_owned(), arm: arm.to_owned(), value: 1.0, ..rows[0].clone() };
+            all.push(right);
+        }
+        let found = of_components(&study, &Rows::of(&all, "unet"));
+        let of = |metric: &str| found.iter().find(|(name, ..)| *name == metric).map(|(.., value)| *value);
+        assert_eq!(of("largest_jaccard"), Some(1.0 / 3.0));
+        assert_eq!(of("largest_jaccard_high"), Some(1.0 / 3.0));
+        assert!(found.iter().any(|one| *one == ("set_size", "count".to_owned(), 0.0)));
+        let participations: Vec<&str> = found
+            .iter()
+            .filter(|(name, ..)| *name == "set_participation")
+            .map(|(_, arm, _)| arm.as_str())
+            .collect();
+        assert_eq!(participations, ["colour", "style"]);
+        // An attribute that the model does not follow is left out, and one alone agrees with nobody.
+        all.iter_mut()
+            .filter(|row| row.metric == "clean_right" && row.arm == "style")
+            .for_each(|row| row.value = 0.5);
+        let found = of_components(&study, &Rows::of(&all, "unet"));
+        assert!(found.iter().all(|(name, ..)| *name != "largest_jaccard"));
+    }
+
+    #[test]
+    fn states_of_the_text_encoder_make_sets_from_ten_captions_on() {
+        let study: TextStudy = serde_json::from_value(serde_json::json!({
+            "arms": ["style"], "captions": {"count": 12, "floor": 0.0}, "making": {"steps": 1, "guidance": 2.0}, "parts": ["self_attn", "mlp"],
+            "above": 0.3,
+        }))
+        .unwrap_or_else(|error| panic!("{error}"));
+        let states = [
+            ("self_attn", "0", "last subject", 0.9),
+            ("self_attn", "1", "last subject", 0.2),
+            ("mlp", "0", "+1", 0.6),
+        ];
+        let (_, planted) = planted();
+        let mut rows = Vec::new();
+        for index in 0..12 {
+            for (part, layer, token, value) in states {
+                let tags = [("part", part), ("layer", layer), ("token", token)];
+                rows.push(Row {
+                    case: format!("style-{index:02}"),
+                    value: value + 0.01 * f64::from(index % 5 - 2),
+                    tags: tags.map(|(name, tag)| (name.to_owned(), tag.to_owned())).into(),
+                    ..planted[0].clone()
+                });
+            }
+        }
+        let found = of_states(&study, &Rows::of(&rows, "unet"));
+        let values: Vec<(&str, f64)> = found.iter().map(|(name, _, value)| (*name, *value)).collect();
+        assert_eq!(values, [("text_set_size", 2.0), ("text_set_has_first", 1.0), ("text_set_mlps", 1.0)]);
+        let few: Vec<Row> = rows.into_iter().filter(|row| row.case.as_str() < "style-05").collect();
+        assert!(of_states(&study, &Rows::of(&few, "unet")).is_empty());
     }
 
     #[test]

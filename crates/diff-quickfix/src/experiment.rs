@@ -19,7 +19,7 @@ use crate::suites::{self, Set};
 pub type QuickfixExperiment = Experiment<Arm, Study>;
 
 /// Version of the method: raised when a change moves numbers.
-const METHOD: u32 = 1;
+const METHOD: u32 = 2;
 /// The role of the model that is edited.
 pub(crate) const MODEL: &str = "model";
 /// The role of who judges.
@@ -222,6 +222,14 @@ fn check_study(
     if let Some(edit) = edits.iter().find(|edit| suites::named(edit).is_none()) {
         let known: Vec<String> = suites::all(0).into_iter().map(|item| item.name).collect();
         return Err(document.error_at(&path("edits"), format!("some of {}", known.join(", ")), edit, ""));
+    }
+    if let Study::Editing(study) = study
+        && let Some(&set) =
+            Set::ALL.iter().find(|&&set| set.has_concept() && study.asking.of(set) > suites::JUDGED)
+    {
+        let expected = format!("at most {}, which trainings keep off", suites::JUDGED);
+        let key = path(&format!("asking.{}", set.name()));
+        return Err(document.error_at(&key, expected, study.asking.of(set), ""));
     }
     if let Some(making) = making.filter(|making| making.steps == 0) {
         return Err(document.error_at(&path("making.steps"), "at least 1", making.steps, ""));

@@ -492,7 +492,7 @@ fn kinds_in(style: Style) -> Vec<Kind> {
 }
 
 /// Captions of each set up to this one are judged by at the most; trainings keep off them.
-const JUDGED: usize = 64;
+pub const JUDGED: usize = 64;
 
 /// Turns an experiment's seed into that of the unrelated captions.
 const UNRELATED: u64 = 0xD1FF;

@@ -1,5 +1,7 @@
 //! What must hold exactly, measured on the model that is traced: section 7 of the specification.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use candle_core::{DType, Tensor};
 use lab::paper::TrialContext;
@@ -62,17 +64,21 @@ pub(super) fn run(bench: &Bench, study: &IdentityStudy, context: &mut TrialConte
     write("I6", loops)?;
     // The corruption must have done something, or all of this would hold of nothing.
     context.row("identity_total_effect", difference(&latents, CORRUPTED, &latents, CLEAN)?)?;
-    downstream(bench, &all, context)
+    downstream(bench, context)
 }
 
-/// How much of a pass lies behind each component (trap T4).
-fn downstream(bench: &Bench, components: &[Component], context: &mut TrialContext) -> Result<()> {
+/// How much of a pass lies behind each component, in every reading (trap T4).
+fn downstream(bench: &Bench, context: &mut TrialContext) -> Result<()> {
     let config = bench.model.unet.config();
+    let mut names = BTreeSet::new();
+    for reading in [Reading::Module, Reading::Branch, Reading::Stream] {
+        names.extend(components(config, reading)?.iter().map(Component::to_string));
+    }
     let size = config.sample_size.unwrap_or(64);
     let tokens = bench.model.text_encoder.config().max_position_embeddings;
     for (site, share) in cost::behind(config, [size, size], tokens)? {
-        if let Some(component) = components.iter().find(|one| one.site == site) {
-            context.row_full(Measure::new("downstream", share).tag("component", component.to_string()))?;
+        if names.contains(&site.to_string()) {
+            context.row_full(Measure::new("downstream", share).tag("component", site.to_string()))?;
         }
     }
     Ok(())

@@ -75,6 +75,12 @@ impl Written<'_> {
         self.trace.runs.iter().enumerate().filter_map(one).collect()
     }
 
+    /// The same without the last level: near the output restoring is copying the clean prediction (trap T4), or the foreign one.
+    fn inner(&self, score: Score, control: Control) -> Vec<(Component, f64)> {
+        let is_inner = |component: &Component| !component.site.path().starts_with("up_blocks.3");
+        self.recoveries(score, control).into_iter().filter(|(component, _)| is_inner(component)).collect()
+    }
+
     fn runs(&self, context: &mut TrialContext) -> Result<()> {
         for (run, what) in self.trace.runs.iter().enumerate() {
             let (component, part, control) = match what {
@@ -101,18 +107,16 @@ impl Written<'_> {
                 }
             };
             for &control in &self.study.controls {
-                let all = self.recoveries(score, control);
+                let all = self.inner(score, control);
                 if let Some(value) = mean(all.iter().map(|(_, recovery)| *recovery)) {
                     context.row_full(row("mean_recovery", Some(control.name()), value))?;
                 }
-                // Near the output restoring is copying the clean prediction (trap T4).
-                let inner =
-                    all.iter().filter(|(component, _)| !component.site.path().starts_with("up_blocks.3"));
-                if let Some(best) = inner.map(|(_, recovery)| *recovery).max_by(f64::total_cmp) {
+                let best = all.iter().map(|(_, recovery)| *recovery).max_by(f64::total_cmp);
+                if let Some(best) = best.filter(|_| control != Control::Noising) {
                     context.row_full(row("best_recovery", Some(control.name()), best))?;
                 }
             }
-            let all = self.recoveries(score, Control::Clean);
+            let all = self.inner(score, Control::Clean);
             if all.is_empty() {
                 continue;
             }
@@ -122,20 +126,22 @@ impl Written<'_> {
                     context.row_full(row("part_recovery", Some(part.name()), value))?;
                 }
             }
-            let causal = |recovery: f64| recovery > self.study.above;
+            let foreign = self.inner(score, Control::Foreign);
+            let of_foreign = |component: &Component| {
+                foreign.iter().find(|(other, _)| other == component).map(|(_, recovery)| *recovery)
+            };
+            let is_causal = |(component, recovery): &(Component, f64)| {
+                *recovery > self.study.above
+                    && of_foreign(component).is_none_or(|foreign| *recovery > foreign)
+            };
             for group in Group::ALL {
                 let of_group = all.iter().filter(|(component, _)| component.group == group);
-                if let Some(value) =
-                    mean(of_group.map(|(_, recovery)| f64::from(u8::from(causal(*recovery)))))
-                {
+                if let Some(value) = mean(of_group.map(|one| f64::from(u8::from(is_causal(one))))) {
                     context.row_full(row("causal_share", Some(group.name()), value))?;
                 }
             }
-            let causal: Vec<&Component> = all
-                .iter()
-                .filter(|(_, recovery)| causal(*recovery))
-                .map(|(component, _)| component)
-                .collect();
+            let causal: Vec<&Component> =
+                all.iter().filter(|one| is_causal(one)).map(|(component, _)| component).collect();
             let groups = Group::ALL.into_iter().filter(|&group| causal.iter().any(|one| one.group == group));
             context.row_full(row("causal_components", None, causal.len() as f64))?;
             context.row_full(row("causal_groups", None, groups.count() as f64))?;
@@ -143,10 +149,10 @@ impl Written<'_> {
         Ok(())
     }
 
-    /// How much restoring this half does, all components averaged.
+    /// How much restoring this half does, all components but the last level's averaged.
     fn half(&self, half: Half, context: &mut TrialContext) -> Result<()> {
         for score in self.effects.scores() {
-            let all = self.recoveries(score, Control::Clean);
+            let all = self.inner(score, Control::Clean);
             if let Some(value) = mean(all.iter().map(|(_, recovery)| *recovery)) {
                 let row = Measure::new("half_recovery", value).arm(half.name());
                 context.row_full(row.tag("score", score.name()).tag("attribute", self.case.arm.clone()))?;

@@ -26,16 +26,22 @@ pub(super) fn explained() -> Vec<(String, String)> {
             "distance_to_clean, distance_to_corrupted",
             "‖z − z'‖ / ‖z_clean − z_corrupted‖ of the last latents: whether the picture came back, not the concept alone.",
         ),
-        ("mean_recovery", "ρ averaged over all components, by where the values came from."),
+        (
+            "mean_recovery",
+            "ρ averaged over the components before `up_blocks.3` (trap T4), by where the values came from.",
+        ),
         ("best_recovery", "The largest ρ of all components before `up_blocks.3`, likewise."),
-        ("part_recovery", "ρ averaged over the components of a kind (resnet, attn1, attn2, ff)."),
+        (
+            "part_recovery",
+            "ρ averaged over the components of a kind (resnet, attn1, attn2, ff) before `up_blocks.3`.",
+        ),
         (
             "causal_share",
-            "Share of the components of a group (down, mid, up) with ρ above the threshold, for a caption and seed.",
+            "Share of the components of a group (down, mid, up; without `up_blocks.3`) with ρ above the threshold and above the foreign donor's, for a caption and seed.",
         ),
         (
             "causal_components, causal_groups",
-            "How many components have ρ above the threshold, and in how many groups they lie.",
+            "How many such components there are, and in how many groups they lie.",
         ),
         ("right", "1 where the classifier finds the attribute in the picture of this run."),
         (
@@ -44,10 +50,22 @@ pub(super) fn explained() -> Vec<(String, String)> {
         ),
         (
             "set_participation",
-            "(Σ x)² / Σ x² of x = mean ρ beyond the foreign donor's, at least 0: how many equal components the mean effects are worth.",
+            "(Σ x)² / Σ x² of x = mean ρ beyond the foreign donor's over the set's members: how many equal components their effects are worth.",
         ),
-        ("largest_jaccard", "The largest Jaccard index of the causal sets of two attributes."),
-        ("half_recovery", "ρ averaged over all components, by the half of guidance that is restored."),
+        (
+            "largest_jaccard, largest_jaccard_high",
+            "The largest Jaccard index of the causal sets of two attributes, of those that the model follows and that have any; the largest upper end of the 95 % \
+             bootstrap intervals over captions, a resample's set being the components whose mean ρ exceeds the threshold and the foreign donor's.",
+        ),
+        (
+            "text_set_size, text_set_has_first, text_set_mlps",
+            "Of the text encoder's states whose mean ρ over captions has its 95 % interval above the threshold: how many there are, whether the first \
+             self-attention at the last subject token is one, how many are MLPs'. From ten captions on.",
+        ),
+        (
+            "half_recovery",
+            "ρ averaged over the components before `up_blocks.3`, by the half of guidance that is restored.",
+        ),
         (
             "state_recovery",
             "ρ of the first self-attention at the last subject token, and the largest ρ of any self-attention and of any MLP.",

@@ -176,7 +176,7 @@ fn parts(experiment: &TraceExperiment, name: &str, study: &UnetStudy, rows: &Row
         id: format!("{name}_parts"),
         title: "Kinds of components and groups of blocks".to_owned(),
         caption: "Mean recovery of the CLIP-Score over the components of a kind, and the share of a group's components whose recovery exceeds the \
-                  threshold for a caption; 95 % bootstrap intervals over captions and seeds."
+                  threshold and the foreign donor's for a caption, both without `up_blocks.3`; 95 % bootstrap intervals over captions and seeds."
             .to_owned(),
         columns: columns(&["attribute", "of", "metric", "mean", "ci_low", "ci_high"]),
         rows: lines,
@@ -197,7 +197,7 @@ fn controls(experiment: &TraceExperiment, name: &str, study: &UnetStudy, rows: &
     Table {
         id: format!("{name}_controls"),
         title: "Where the restored values come from".to_owned(),
-        caption: "Mean recovery of the CLIP-Score over all components, 95 % bootstrap intervals over captions and seeds. Foreign: another caption's \
+        caption: "Mean recovery of the CLIP-Score over the components before `up_blocks.3`, 95 % bootstrap intervals over captions and seeds. Foreign: another caption's \
                   clean run (N2); permuted: the clean run's channels, permuted (N3); noise: of the clean activation's norm (N4); own_latent: the clean text on \
                   the restored run's own latents (T5); noising: the other direction, the clean run given the corrupted one's value, where 1 says that \
                   nothing was lost and 1 − the number is how far components are necessary."
@@ -222,7 +222,7 @@ fn halves(experiment: &TraceExperiment, name: &str, study: &UnetStudy, rows: &Ro
     Table {
         id: format!("{name}_halves"),
         title: "Which half of guidance is restored".to_owned(),
-        caption: "Mean recovery of the CLIP-Score over all components, 95 % bootstrap intervals over captions and seeds.".to_owned(),
+        caption: "Mean recovery of the CLIP-Score over the components before `up_blocks.3`, 95 % bootstrap intervals over captions and seeds.".to_owned(),
         columns: columns(&["attribute", "half", "recovery", "ci_low", "ci_high"]),
         rows: lines,
     }

@@ -130,7 +130,7 @@ pub struct Job<'a> {
     /// Asked every few steps of a training, until it says yes, whether the concept is gone as far as was asked for. The time it takes is not
     /// the method's.
     pub is_gone: &'a mut dyn FnMut(&Changed) -> Result<bool>,
-    /// Steps of a training between two questions.
+    /// Steps of a training between two questions; `usize::MAX` asks none.
     pub every: usize,
 }
 
@@ -157,7 +157,9 @@ pub struct Applied {
     pub flops: f64,
     /// Steps of a training.
     pub iterations: usize,
-    /// Of a training, when it had reached what was asked for; all of it where it never did.
+    /// Whether a training reached what was asked for: gradient descent its objective, the others the reference's erasure where that is looked at.
+    pub arrived: Option<bool>,
+    /// What a training had taken when it first erased as much as the reference; all of it where it never did. None where nobody looked.
     pub matched: Option<Matched>,
     /// Numbers of the model that differ.
     pub parameters: usize,
@@ -168,8 +170,6 @@ pub struct Applied {
 /// What a training had taken when it first reached what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Matched {
-    /// Whether it did.
-    pub arrived: bool,
     /// Seconds, pictures of its own among them.
     pub seconds: f64,
     /// Floating-point operations.

@@ -75,8 +75,7 @@ pub(super) fn descend(job: &Job<'_>, descent: &Descent) -> Result<Applied> {
     changed.text.insert(name, (old.to_dtype(DType::F32)? + change)?);
     // K ΔWᵀ, and the gradient with respect to ΔW: keys need none.
     let flops = taken as f64 * 2.0 * 2.0 * (rows * size * size) as f64;
-    let matched = Some(Matched { arrived, seconds, flops, iterations: taken });
-    Ok(Applied { changed, seconds, flops, iterations: taken, matched, ..Applied::default() })
+    Ok(Applied { changed, seconds, flops, iterations: taken, arrived: Some(arrived), ..Applied::default() })
 }
 
 /// Training of weights of the cross-attentions.
@@ -163,11 +162,11 @@ impl<'a> Training<'a> {
     }
 
     /// What was taken up to now.
-    fn taken(&self, arrived: bool, iterations: usize) -> Result<Matched> {
+    fn taken(&self, iterations: usize) -> Result<Matched> {
         self.model.pipeline.device.synchronize()?;
         let seconds = self.begun.elapsed().saturating_sub(self.judged).as_secs_f64();
         let flops = self.passes * pass_flops(self.model)?;
-        Ok(Matched { arrived, seconds, flops, iterations })
+        Ok(Matched { seconds, flops, iterations })
     }
 
     /// Behind step number `iterations`: looks, now and then, whether the concept is gone for the first time.
@@ -175,7 +174,7 @@ impl<'a> Training<'a> {
         if self.matched.is_some() || !iterations.is_multiple_of(job.every) {
             return Ok(());
         }
-        let here = self.taken(true, iterations)?;
+        let here = self.taken(iterations)?;
         let begun = Instant::now();
         if (job.is_gone)(&self.changed()?)? {
             self.matched = Some(here);
@@ -184,15 +183,17 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    fn finished(self, iterations: usize, pictures: f64) -> Result<Applied> {
-        let all = self.taken(false, iterations)?;
+    fn finished(self, job: &Job<'_>, iterations: usize, pictures: f64) -> Result<Applied> {
+        let all = self.taken(iterations)?;
+        let was_looked_at = job.every < usize::MAX;
         Ok(Applied {
             changed: self.changed()?,
             seconds: all.seconds,
             pictures,
             flops: all.flops,
             iterations,
-            matched: Some(self.matched.unwrap_or(all)),
+            arrived: was_looked_at.then_some(self.matched.is_some()),
+            matched: was_looked_at.then(|| self.matched.unwrap_or(all)),
             ..Applied::default()
         })
     }
@@ -229,7 +230,7 @@ pub(super) fn ablate(job: &mut Job<'_>, ablation: &ConceptAblation) -> Result<Ap
         training.step(&x, &times, &text, &target)?;
         training.look(job, step + 1)?;
     }
-    training.finished(ablation.steps, pictures)
+    training.finished(job, ablation.steps, pictures)
 }
 
 /// Latents of pictures of the anchor (N, 4, h, w), and the number of each one's caption.
@@ -265,7 +266,7 @@ pub(super) fn erase(job: &mut Job<'_>, esd: &Esd) -> Result<Applied> {
         training.step(&z, &[timestep], &text, &target)?;
         training.look(job, step + 1)?;
     }
-    training.finished(esd.steps, 0.0)
+    training.finished(job, esd.steps, 0.0)
 }
 
 /// Latents (1, 4, h, w) before a random step of the sampler, and that step's time.

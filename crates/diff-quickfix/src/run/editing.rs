@@ -15,6 +15,9 @@ use crate::methods::{Applied, Job, Method};
 use crate::model::Changed;
 use crate::suites::{Item, Set};
 
+/// In how many of the phrase's pictures the concept has to be gone for a training to be compared with the edit.
+const ERASED: f64 = 0.5;
+
 /// Of which sets a gallery shows a picture.
 const SHOWN: [Set; 4] = [Set::Phrase, Set::ConceptFirst, Set::Surrounding, Set::Unrelated];
 
@@ -87,10 +90,12 @@ fn apply(
     gone: Option<f64>,
     seed: u64,
 ) -> Result<Applied> {
+    // A reference that erases little or nothing is matched by doing nothing.
+    let matching = gone.filter(|gone| *gone >= ERASED).zip(study.matching.as_ref());
     let asked = item.asked(Set::Phrase, study.asking.phrase, seed);
     let purpose = format!("{}/{}", item.name, Set::Phrase.name());
     let mut is_gone = |changed: &Changed| -> Result<bool> {
-        let (Some(gone), Some(Matching { within, .. })) = (gone, &study.matching) else { return Ok(false) };
+        let Some((gone, Matching { within, .. })) = matching else { return Ok(false) };
         let wanted = gone - within;
         let pipeline = bench.model.with(changed)?;
         let pixels = bench.pictures(&pipeline, &asked, study.making, &purpose, seed)?;
@@ -103,7 +108,7 @@ fn apply(
         seed,
         making: study.making,
         is_gone: &mut is_gone,
-        every: study.matching.as_ref().map_or(usize::MAX, |matching| matching.every.max(1)),
+        every: matching.map_or(usize::MAX, |(_, matching)| matching.every.max(1)),
     })
 }
 
@@ -188,8 +193,10 @@ impl Written<'_> {
         ] {
             context.row_full(self.measure(metric, value))?;
         }
+        if let Some(arrived) = applied.arrived {
+            context.row_full(self.measure("arrived", f64::from(u8::from(arrived))))?;
+        }
         if let Some(matched) = &applied.matched {
-            context.row_full(self.measure("arrived", f64::from(u8::from(matched.arrived))))?;
             context.row_full(self.measure("seconds_to_match", matched.seconds))?;
             context.row_full(self.measure("iterations_to_match", matched.iterations as f64))?;
         }

@@ -330,6 +330,7 @@ fn times(
     };
     let panels: Vec<Panel> = [
         panel("Time of an edit", "seconds", "seconds on the CPU"),
+        panel("Until it first erases as much as the reference", "seconds_to_match", "seconds on the CPU"),
         panel("Work of an edit", "flops", "floating-point operations"),
     ]
     .into_iter()

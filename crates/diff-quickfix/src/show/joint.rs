@@ -31,6 +31,8 @@ fn table(experiment: &QuickfixExperiment, name: &str, study: &JointStudy, rows: 
             efficacy,
             low,
             high,
+            Cell::number(one("joint_least_efficacy"), 3),
+            Cell::number(one("joint_shown"), 3),
             Cell::number(one("joint_specificity"), 3),
             Cell::number(one("joint_interference"), 4),
             Cell::number(one("joint_leakage"), 4),
@@ -41,6 +43,7 @@ fn table(experiment: &QuickfixExperiment, name: &str, study: &JointStudy, rows: 
         id: format!("{name}_joint"),
         title: format!("Many concepts at once: {}", label(experiment, &study.arm)),
         caption: "Efficacy: mean over the edited concepts of the share of pictures without them, with a 95 % bootstrap interval over seeds; \
+                  that of the concept that is erased least; how often the unedited model draws them; \
                   specificity: share of pictures of the other concepts that show them; interference and leakage over unrelated captions; \
                   median seconds."
             .to_owned(),
@@ -50,6 +53,8 @@ fn table(experiment: &QuickfixExperiment, name: &str, study: &JointStudy, rows: 
             "efficacy",
             "ci_low",
             "ci_high",
+            "least_efficacy",
+            "shown_before",
             "specificity",
             "interference",
             "leakage",

@@ -53,11 +53,12 @@ pub(super) fn explained() -> Vec<(String, String)> {
         ),
         (
             "iterations, arrived",
-            "Steps of a training, and 1 where it erased as much as the reference, less a share, when it was looked at.",
+            "Steps of a training, and 1 where it erased as much as the reference, less a share, when it was looked at (gradient descent: reached its objective).",
         ),
         (
             "seconds_to_match, iterations_to_match, match_…",
-            "What a training had taken when it first did; all that it took where it never did, which is then a lower bound.",
+            "What a training had taken when it first did; all that it took where it never did, which is then a lower bound. Of edits that erase in half of \
+             the pictures at least.",
         ),
         ("parameters", "Numbers of the model that the method changes."),
         (

@@ -4,7 +4,7 @@ use candle_core::{Result, bail};
 
 use super::{Config, UNet2DConditionModel};
 use crate::nn::Specification;
-use crate::taps::Site;
+use crate::taps::{Kind, Site};
 
 /// Multiply-accumulates that a core is taken to do a second, for estimates alone.
 pub const MACS_PER_SECOND: f64 = 40e9;
@@ -32,9 +32,15 @@ pub fn behind(config: &Config, size: [usize; 2], tokens: usize) -> Result<Vec<(S
     };
     let mut at = vec![0f64; sites.len()];
     for (weight, macs) in of_weights(&specification, config, size, tokens) {
-        // Of the sites of the innermost module (queries, keys, its output) the last.
-        let holding = (0..sites.len()).filter(|&index| holds(&sites[index], weight));
-        let Some(last) = holding.max_by_key(|&index| (sites[index].path().len(), index)) else {
+        // Of the sites of the innermost module (queries, keys, its output) the last but for the stream behind it; of a residual block, whose
+        // stream comes behind all of its weights, that of its last convolution.
+        let holding = (0..sites.len())
+            .filter(|&index| sites[index].kind() != Kind::After && holds(&sites[index], weight));
+        let innermost = holding.max_by_key(|&index| (sites[index].path().len(), index));
+        let inner = innermost.map(|index| Site::new(format!("{}.conv2", sites[index].path()), Kind::Branch));
+        let branch = inner.and_then(|inner| sites.iter().position(|site| *site == inner));
+        let is_shortcut = weight.ends_with("conv_shortcut.weight");
+        let Some(last) = branch.filter(|_| !is_shortcut).or(innermost) else {
             bail!("{weight}: no site around it");
         };
         at[last] += macs;
@@ -108,7 +114,6 @@ impl Places {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::taps::Kind;
 
     /// Stable Diffusion 1.4's network: 401.6 G a forward pass at 512 pixels, counted by hand from its published configuration.
     #[test]
@@ -128,7 +133,15 @@ mod tests {
         };
         assert!(all.windows(2).all(|pair| pair[0].1 >= pair[1].1));
         assert!(of("conv_in", Kind::Stream) > 0.999);
-        assert_eq!(all.last().unwrap().1, 0.0);
+        // No weight lies between an attention's output and the stream behind it, nor between a last convolution and its block without a shortcut.
+        let attention = "up_blocks.1.attentions.0.transformer_blocks.0.attn2";
+        assert_eq!(of(attention, Kind::Branch), of(attention, Kind::After));
+        assert!(of(attention, Kind::Query) > of(attention, Kind::Branch));
+        assert_eq!(
+            of("down_blocks.0.resnets.1.conv2", Kind::Branch),
+            of("down_blocks.0.resnets.1", Kind::Stream)
+        );
+        assert!(of("up_blocks.0.resnets.1.conv2", Kind::Branch) > of("up_blocks.0.resnets.1", Kind::Stream));
         let last = of("up_blocks.3.resnets.2", Kind::Stream);
         assert!((last - 0.048).abs() < 0.002, "{last}");
     }
