@@ -136,7 +136,7 @@ mod tests {
         // No weight lies between an attention's output and the stream behind it, nor between a last convolution and its block without a shortcut.
         let attention = "up_blocks.1.attentions.0.transformer_blocks.0.attn2";
         assert_eq!(of(attention, Kind::Branch), of(attention, Kind::After));
-        assert!(of(attention, Kind::Query) > of(attention, Kind::Branch));
+        assert!(of(&format!("{attention}.to_q"), Kind::Query) > of(attention, Kind::Branch));
         assert_eq!(
             of("down_blocks.0.resnets.1.conv2", Kind::Branch),
             of("down_blocks.0.resnets.1", Kind::Stream)
