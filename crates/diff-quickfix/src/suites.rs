@@ -345,7 +345,7 @@ impl Item {
             for (&place, number) in places.iter().flat_map(|place| (0..60).map(move |number| (place, number)))
             {
                 let said = |named: Named| caption(&Named { place, ..named }, &words(number));
-                all.push(self.asking(pair.clone().map(said)));
+                all.push(self.asking(pair.map(said)));
             }
         }
         all
