@@ -184,13 +184,16 @@ fn of_components(study: &UnetStudy, rows: &Rows<'_>) -> Vec<Found> {
     // Of attributes that the model follows and that have a set: to agree on nothing is no agreement, nor to differ by it.
     let is_followed =
         |arm: &str| stats::mean(&rows.values("clean_right", arm, &[])).is_ok_and(|share| share >= FOLLOWED);
-    let told: Vec<&(&String, BTreeSet<&str>)> =
-        sets.iter().filter(|(arm, set)| !set.is_empty() && is_followed(arm)).collect();
+    let told: Vec<(&BTreeSet<&str>, Recoveries<'_>)> = sets
+        .iter()
+        .filter(|(arm, set)| !set.is_empty() && is_followed(arm))
+        .map(|(arm, set)| (set, Recoveries::of(rows, arm)))
+        .collect();
     let mut most: Option<[f64; 2]> = None;
-    for (i, (a, one)) in told.iter().enumerate() {
-        for (b, other) in &told[..i] {
+    for (i, (one, own)) in told.iter().enumerate() {
+        for (other, others) in &told[..i] {
             let Some(index) = jaccard(one, other) else { continue };
-            let high = jaccard_high(&Recoveries::of(rows, a), &Recoveries::of(rows, b), study.above);
+            let high = jaccard_high(own, others, study.above);
             let [least, upper] = most.unwrap_or_default();
             most = Some([index.max(least), high.unwrap_or(1.0).max(index).max(upper)]);
         }
