@@ -7,8 +7,10 @@ use sd_core::taps::NoTap;
 
 use crate::cnn::Cnn;
 
-/// The logarithm of the scale at first, `ln(1/0.07)`, and at most, `ln 100` (Radford et al., 2021).
-const LOGIT_SCALE: (f64, f64) = (2.659_26, 4.605_17);
+/// The logarithm of the scale at first, `ln(1/0.07)` (Radford et al., 2021).
+const LOGIT_SCALE: f64 = 2.659_26;
+/// The scale at most, there.
+pub const LARGEST_SCALE: f64 = 100.0;
 
 /// The pair.
 #[derive(Clone, Debug)]
@@ -33,7 +35,7 @@ impl Pair {
             image: Cnn::new(&mut scope.child("image"), channels)?,
             text_projection: Linear::without_bias(&mut scope.child("text_projection"), width, space)?,
             visual_projection: Linear::without_bias(&mut scope.child("visual_projection"), features, space)?,
-            logit_scale: scope.constant("logit_scale", &[], LOGIT_SCALE.0)?,
+            logit_scale: scope.constant("logit_scale", &[], LOGIT_SCALE)?,
         })
     }
 
@@ -53,13 +55,13 @@ impl Pair {
         unit(&self.visual_projection.forward(&self.image.pooled(pictures)?)?)
     }
 
-    /// Scaled cosines (B, B'): a picture a row, a caption a column.
+    /// Scaled cosines (B, B'): a picture a row, a caption a column; the scale is `largest` at most.
     ///
     /// # Errors
     /// Where shapes do not fit.
-    pub fn logits(&self, pictures: &Tensor, ids: &Tensor) -> Result<Tensor> {
+    pub fn logits(&self, pictures: &Tensor, ids: &Tensor, largest: f64) -> Result<Tensor> {
         let cosines = self.images(pictures)?.matmul(&self.texts(ids)?.t()?.contiguous()?)?;
-        cosines.broadcast_mul(&self.logit_scale.clamp(0.0, LOGIT_SCALE.1)?.exp()?)
+        cosines.broadcast_mul(&self.logit_scale.clamp(0.0, largest.ln())?.exp()?)
     }
 }
 

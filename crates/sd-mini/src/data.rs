@@ -7,11 +7,28 @@ use sd_core::models::clip::tokenizer::Prompt;
 use sd_core::rng::Rng;
 use worlds::scenes::{Example, Scene, World};
 
+/// Hard negatives side by side: every value of most things that captions say.
+const GROUP: usize = 8;
+
 /// The `count` examples of step `step`, when each step takes as many.
 #[must_use]
 pub fn examples(world: &World, step: u64, count: usize) -> Vec<Example> {
     let first = step * count as u64;
     (first..first + count as u64).into_par_iter().map(|index| world.example(index)).collect()
+}
+
+/// As many, of which the second half are hard negatives of each other: groups of up to [`GROUP`] that differ in one thing they say
+/// ([`World::group`]).
+#[must_use]
+pub fn with_hard_negatives(world: &World, step: u64, count: usize) -> Vec<Example> {
+    let mut all = examples(world, step, count.div_ceil(2));
+    for index in (step * count as u64).. {
+        if all.len() >= count {
+            break;
+        }
+        all.extend(world.group(index, GROUP.min(count - all.len())));
+    }
+    all
 }
 
 /// Pictures (B, 3, side, side) with values in −1 ..= 1.

@@ -100,12 +100,24 @@ pub struct TextRecipe {
     /// Standard deviation of the embeddings of tokens and positions before the first step; CLIP's is 0.02.
     #[serde(default = "unit")]
     pub embedding_std: f64,
+    /// Whether half of a batch are hard negatives: groups of up to eight captions that differ in one thing they say, and their pictures. Values
+    /// that look alike are told apart sooner.
+    #[serde(default)]
+    pub hard_negatives: bool,
+    /// Largest scale of the cosines in the contrastive loss; CLIP's is 100. The smaller it is, the farther apart captions must lie that say
+    /// different things.
+    #[serde(default = "largest_scale")]
+    pub largest_scale: f64,
     /// Training, together with the image tower.
     pub training: Training,
 }
 
 fn unit() -> f64 {
     1.0
+}
+
+fn largest_scale() -> f64 {
+    crate::clip::LARGEST_SCALE
 }
 
 /// The autoencoder (diffusers' `AutoencoderKL`), trained with `mean |x − x̂| + mse·mean (x − x̂)² + kl·mean KL`.
@@ -235,6 +247,8 @@ impl Recipe {
         checks.that((20..=77).contains(&positions), "text.positions", expected, positions)?;
         let std = self.text.embedding_std;
         checks.that(std > 0.0, "text.embedding_std", "a number above 0", std)?;
+        let scale = self.text.largest_scale;
+        checks.that(scale > 1.0 && scale.is_finite(), "text.largest_scale", "a number above 1", scale)?;
         checks.that(self.text.layers > 0, "text.layers", "at least 1", self.text.layers)?;
         checks.that(self.vae.layers > 0, "vae.layers", "at least 1", self.vae.layers)?;
         let common = self.unet.channels.iter().fold(0, |all, &one| gcd(all, one));

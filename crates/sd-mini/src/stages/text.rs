@@ -8,7 +8,7 @@ use sd_core::weights::Rules;
 use serde_json::json;
 use worlds::scenes::{Example, Split, World};
 
-use crate::clip::Pair;
+use crate::clip::{LARGEST_SCALE, Pair};
 use crate::recipe::Training;
 use crate::workshop::{State, Task, Workshop};
 use crate::{data, losses, networks};
@@ -32,13 +32,19 @@ pub fn train(workshop: &Workshop<'_>, stage: &str, seed: u64, training: &Trainin
     let pair = Pair::new(&mut scope, &config, &recipe.judges.channels)?;
     scale_embeddings(&parameters, recipe.text.embedding_std)?;
     let world = World::new(seed, Split::Train);
+    // The judge is trained as CLIP was: it is another kind of reader.
+    let (hard, largest) = match stage {
+        ENCODER => (recipe.text.hard_negatives, recipe.text.largest_scale),
+        _ => (false, LARGEST_SCALE),
+    };
     let mut task = |step| {
-        let examples = data::examples(&world, step, training.batch);
+        let batch = if hard { data::with_hard_negatives } else { data::examples };
+        let examples = batch(&world, step, training.batch);
         let pictures = data::pictures_of(&examples, recipe.side, &workshop.device)?;
         let captions = examples.iter().map(|example| example.caption.as_str());
         let ids =
             data::ids(&workshop.tokenizer, captions, &workshop.device).map_err(candle_core::Error::wrap)?;
-        losses::contrastive(&pair.logits(&pictures, &ids)?, &same(&examples, &workshop.device)?)
+        losses::contrastive(&pair.logits(&pictures, &ids, largest)?, &same(&examples, &workshop.device)?)
     };
     let mut depends = json!({
         "seed": seed, "side": recipe.side, "width": recipe.text.width, "layers": recipe.text.layers,
@@ -46,6 +52,12 @@ pub fn train(workshop: &Workshop<'_>, stage: &str, seed: u64, training: &Trainin
     });
     if recipe.text.embedding_std != 1.0 {
         depends["embedding_std"] = recipe.text.embedding_std.into();
+    }
+    if hard {
+        depends["hard_negatives"] = true.into();
+    }
+    if largest != LARGEST_SCALE {
+        depends["largest_scale"] = largest.into();
     }
     workshop.fit(stage, training, &parameters, &depends, Task::Whole(&mut task), &mut |_, _| Ok(()))
 }

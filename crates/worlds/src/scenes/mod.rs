@@ -13,8 +13,8 @@ pub mod sheets;
 
 pub use captions::{Wording, caption, plural, vocabulary};
 pub use named::{
-    Expression, MOST, Named, Second, Subject, animals, colour_is_held_out, colours_of, shapes,
-    style_is_held_out, styles_of, trademarks,
+    Expression, MOST, Named, Second, Subject, THINGS, animals, colour_is_held_out, colours_of, neighbours,
+    shapes, style_is_held_out, styles_of, trademarks,
 };
 pub use render::{Picture, palette};
 pub use sample::{Example, Split, World, digest, is_for_testing, random_named, scene};

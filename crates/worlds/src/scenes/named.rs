@@ -112,6 +112,65 @@ impl Named {
     }
 }
 
+/// The things that captions say: subject, colour, style, action, viewpoint, place, count.
+pub const THINGS: usize = 7;
+
+/// What captions near this one say: for each thing in turn, all that say another value of it, the same besides, and are shown in training. None
+/// for a thing that it does not say.
+#[must_use]
+pub fn neighbours(named: &Named) -> [Vec<Named>; THINGS] {
+    let colours = match named.subject {
+        Subject::Pair(first, _) => colours_of(Kind::Shape(first)),
+        _ => Colour::ALL.to_vec(),
+    };
+    let several = (named.count > 1).then_some(named.count);
+    [
+        varied(named, subjects_near(named.subject), |other, value| other.subject = value),
+        varied(named, others(&colours, named.colour), |other, value| other.colour = Some(value)),
+        varied(named, others(Style::ALL, named.style), |other, value| other.style = Some(value)),
+        varied(named, others(Action::ALL, named.action), |other, value| other.action = Some(value)),
+        varied(named, others(Viewpoint::ALL, named.viewpoint), |other, value| other.viewpoint = Some(value)),
+        varied(named, others(Place::ALL, named.place), |other, value| other.place = Some(value)),
+        varied(named, others(&[2, 3, MOST], several), |other, value| other.count = value),
+    ]
+}
+
+/// `named` with each of the values in one place, but for what is held out.
+fn varied<T>(named: &Named, values: impl IntoIterator<Item = T>, set: fn(&mut Named, T)) -> Vec<Named> {
+    let with = |value| {
+        let mut other = *named;
+        set(&mut other, value);
+        other
+    };
+    values.into_iter().map(with).filter(|other| !other.is_held_out()).collect()
+}
+
+/// Other values of what is said; none where nothing is.
+fn others<T: Copy + PartialEq>(values: &[T], said: Option<T>) -> impl Iterator<Item = T> {
+    values.iter().copied().filter(move |&value| said.is_some_and(|said| said != value))
+}
+
+/// Subjects of the same sort that differ in one thing.
+fn subjects_near(subject: Subject) -> Vec<Subject> {
+    match subject {
+        Subject::Objects(kind) => {
+            let family = match kind {
+                Kind::Shape(_) => shapes(),
+                Kind::Animal(_) => animals(),
+                Kind::Trademark(_) => trademarks(),
+            };
+            others(&family, Some(kind)).map(Subject::Objects).collect()
+        }
+        Subject::Pair(first, second) => {
+            let colours = colours_of(Kind::Shape(second.shape));
+            let pair = |colour| Subject::Pair(first, Second { colour, ..second });
+            others(&colours, Some(second.colour)).map(pair).collect()
+        }
+        Subject::Fact(fact) => others(Fact::ALL, Some(fact)).map(Subject::Fact).collect(),
+        Subject::Face(face) => others(&Expression::ALL, Some(face)).map(Subject::Face).collect(),
+    }
+}
+
 /// Whether this kind is never shown in this rendition in training: about a tenth of the pairs.
 #[must_use]
 pub fn style_is_held_out(kind: Kind, style: Style) -> bool {

@@ -3,7 +3,10 @@
 use sd_core::rng::Rng;
 
 use super::captions::{Wording, caption};
-use super::named::{Expression, Named, Second, Subject, animals, colours_of, shapes, styles_of, trademarks};
+use super::named::{
+    Expression, Named, Second, Subject, THINGS, animals, colours_of, neighbours, shapes, styles_of,
+    trademarks,
+};
 use super::scene::{
     Action, Background, Colour, Face, Fact, Kind, Light, Object, Place, Rgb, Scene, Shape, Style, Viewpoint,
 };
@@ -80,10 +83,45 @@ impl World {
         Example { scene: scene(&named, &mut rng), named, caption }
     }
 
+    /// Up to `most` examples for training whose captions differ in one thing that all of them say, in other words each; their pictures share
+    /// no more than that. What differs is each of [`neighbours`]' things equally often. A function of seed and `index`.
+    #[must_use]
+    pub fn group(&self, index: u64, most: usize) -> Vec<Example> {
+        let mut rng = Rng::new(self.seed, "scenes/groups", index);
+        let thing = rng.below(THINGS as u64) as usize;
+        let (first, mut others) = loop {
+            let named = random_named(&mut rng);
+            let [.., others] = &mut neighbours(&named)[..=thing] else { continue };
+            if !others.is_empty() {
+                break (named, std::mem::take(others));
+            }
+        };
+        shuffle(&mut others, &mut rng);
+        let captions = std::iter::once(first).chain(others).take(most);
+        captions.filter_map(|named| for_training(named, &mut rng)).collect()
+    }
+
     fn named(&self, rng: &mut Rng) -> (Named, String) {
         let named = if self.split == Split::HeldOut { held_out(rng) } else { random_named(rng) };
         let caption = caption(&named, &Wording::random(rng));
         (named, caption)
+    }
+}
+
+/// A picture of what is said, in words that are for training; none where hardly any are.
+fn for_training(named: Named, rng: &mut Rng) -> Option<Example> {
+    for _ in 0..200 {
+        let caption = caption(&named, &Wording::random(rng));
+        if !is_for_testing(&caption) {
+            return Some(Example { scene: scene(&named, rng), named, caption });
+        }
+    }
+    None
+}
+
+fn shuffle<T>(values: &mut [T], rng: &mut Rng) {
+    for at in (1..values.len()).rev() {
+        values.swap(at, rng.below(at as u64 + 1) as usize);
     }
 }
 
@@ -372,8 +410,35 @@ mod tests {
     }
 
     #[test]
+    fn captions_of_a_group_differ_in_one_thing() {
+        let world = World::new(7, Split::Train);
+        let said = |named: &Named| {
+            let Named { subject, colour, style, action, viewpoint, count, place } = *named;
+            let words =
+                format!("{subject:?};{colour:?};{style:?};{action:?};{viewpoint:?};{count};{place:?}");
+            words.split(';').map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut differing = [0; THINGS];
+        for index in 0..1000 {
+            let group: Vec<_> = world.group(index, 8).iter().map(|example| said(&example.named)).collect();
+            assert!((2..=8).contains(&group.len()), "{group:?}");
+            for (at, one) in group.iter().enumerate() {
+                for other in &group[..at] {
+                    let changed: Vec<usize> =
+                        (0..THINGS).filter(|&thing| one[thing] != other[thing]).collect();
+                    assert_eq!(changed.len(), 1, "{group:?}");
+                    differing[changed[0]] += 1;
+                }
+            }
+        }
+        assert!(differing.iter().all(|&count| count > 100), "{differing:?}");
+    }
+
+    #[test]
     fn training_sees_no_caption_for_testing_and_no_held_out_combination() {
-        for example in examples(Split::Train) {
+        let world = World::new(7, Split::Train);
+        let near = (0..1000).flat_map(|index| world.group(index, 8));
+        for example in examples(Split::Train).chain(near) {
             assert!(!is_for_testing(&example.caption), "{}", example.caption);
             for object in &example.scene.objects {
                 let shown = Named {
