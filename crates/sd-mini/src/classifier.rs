@@ -59,6 +59,23 @@ impl Attribute {
         }
     }
 
+    /// What a class is called: a word of captions, or what it is where none is said.
+    #[must_use]
+    pub fn word(self, class: usize) -> String {
+        let of = |words: &[&str], class: usize| words.get(class).map_or("?", |word| *word).to_owned();
+        let rest =
+            |words: &[&str], none: &str| class.checked_sub(1).map_or(none.to_owned(), |at| of(words, at));
+        match self {
+            Self::Object => Kind::all().nth(class).map_or("face", Kind::word).to_owned(),
+            Self::Colour => of(&words(Colour::ALL, Colour::word), class),
+            Self::Style => of(&words(Style::ALL, Style::word), class),
+            Self::Action => rest(&words(Action::ALL, Action::word), "none"),
+            Self::Viewpoint => rest(&words(Viewpoint::ALL, Viewpoint::word), "flat"),
+            Self::Count => (class + 1).to_string(),
+            Self::Place => of(&words(Place::ALL, Place::word), class),
+        }
+    }
+
     /// The class that the picture shows, `None` where the question makes no sense (the kind of two different objects).
     #[must_use]
     pub fn shown(self, example: &Example) -> Option<usize> {
@@ -99,6 +116,10 @@ impl Attribute {
         };
         self.shown(example).filter(|_| said)
     }
+}
+
+fn words<T: Copy>(values: &[T], word: fn(T) -> &'static str) -> Vec<&'static str> {
+    values.iter().map(|&value| word(value)).collect()
 }
 
 /// The network: a trunk and a linear layer whose outputs are all attributes' logits, one after the other.

@@ -81,6 +81,9 @@ impl Gate {
 /// File of the gates below the output.
 pub const FILE: &str = "gates.json";
 
+/// File of the mistakes in the attributes, beside it.
+pub const MISTAKES: &str = "mistakes.csv";
+
 /// Gates, and whose they are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -160,7 +163,7 @@ pub fn measure(
     let seed = workshop.recipe.judges_seed ^ GATES;
     let examples = data::examples(&World::new(seed, Split::Test), 0, workshop.recipe.gates.captions);
     let subjects = Subjects::new(workshop, &pipeline, examples, "test")?;
-    let mut gates = attributes(&judges.classifier, &subjects)?;
+    let mut gates = attributes(workshop, &judges.classifier, &subjects)?;
     gates.push(retrieval(workshop, &judges.clip, &subjects)?);
     let examples = super::judges::faces(seed, 0, FACES);
     gates.extend(faces(workshop, judges, &Subjects::new(workshop, &pipeline, examples, "faces")?)?);
@@ -200,10 +203,14 @@ fn classes(classifier: &Classifier, pictures: &Tensor) -> Result<Vec<Classes>> {
     Ok(all.concat())
 }
 
-fn attributes(classifier: &Classifier, subjects: &Subjects) -> Result<Vec<Gate>> {
+fn attributes(workshop: &Workshop<'_>, classifier: &Classifier, subjects: &Subjects) -> Result<Vec<Gate>> {
     let [generated, drawn] =
         [&subjects.generated, &subjects.drawn].map(|pictures| classes(classifier, pictures));
     let (generated, drawn) = (generated?, drawn?);
+    lab::atomic::write_bytes(
+        workshop.out.join(MISTAKES),
+        mistakes(&subjects.examples, &generated).as_bytes(),
+    )?;
     let answers = |attribute: Attribute, found: &[Classes]| -> Vec<bool> {
         let examples = subjects.examples.iter().zip(found);
         examples
@@ -216,6 +223,21 @@ fn attributes(classifier: &Classifier, subjects: &Subjects) -> Result<Vec<Gate>>
         answers.gate(attribute.name(), needed(attribute))
     };
     Ok(Attribute::ALL.into_iter().map(gate).collect())
+}
+
+/// A row for each attribute of a generated picture that is not what the caption says: which values are mistaken for which.
+fn mistakes(examples: &[Example], found: &[Classes]) -> String {
+    let mut text = "attribute,asked,found,caption\n".to_owned();
+    for attribute in Attribute::ALL {
+        for (example, found) in examples.iter().zip(found) {
+            let found = found[attribute as usize];
+            if let Some(asked) = asked(attribute, example).filter(|&asked| asked != found) {
+                let [asked, found] = [asked, found].map(|class| attribute.word(class));
+                let _ = writeln!(text, "{},{asked},{found},{}", attribute.name(), example.caption);
+            }
+        }
+    }
+    text
 }
 
 /// The class that a gate asks for. One object is what most captions mean without saying so: of counts, two and more are asked for.

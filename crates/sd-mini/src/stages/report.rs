@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use lab::figure::{Axis, Content, Figure, Panel, Series};
 use worlds::scenes::{Picture, contact_sheet};
 
+use super::gates::MISTAKES;
 use super::{Judged, Pipeline, unet};
 use crate::classifier::Attribute;
 use crate::recipe::Training;
@@ -39,9 +40,11 @@ pub(super) fn write(workshop: &Workshop<'_>, made: &Pipeline, judged: &Judged) -
     put("quality.csv", quality(workshop, made, judged)?.as_bytes())?;
     put("samples.png", &unet::sheet(workshop, &made.unet, &made.vae, &made.text)?)?;
     put("reconstructions.png", &reconstructions(workshop, made)?)?;
-    let gates = workshop.out.join("gates.csv");
-    if gates.exists() {
-        put("gates.csv", &fs::read(&gates)?)?;
+    for name in ["gates.csv", MISTAKES] {
+        let path = workshop.out.join(name);
+        if path.exists() {
+            put(name, &fs::read(&path)?)?;
+        }
     }
     workshop.say(&format!("report: {}", folder.display()));
     Ok(())

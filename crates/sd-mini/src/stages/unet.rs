@@ -58,7 +58,12 @@ pub fn train(workshop: &Workshop<'_>, pair: &State, vae: &Vae, text: &TextModel)
         "pictures": recipe.unet.pictures, "caption_dropout": recipe.unet.caption_dropout, "frozen": frozen,
         "scaling_factor": vae.model.config().scaling_factor,
     });
-    let key = lab::digest::of_bytes(format!("{} {depends}", workshop.world()).as_bytes());
+    // Latents follow from less than the training: another text encoder finds them as they are.
+    let of_latents = json!({
+        "world": workshop.world(), "seed": seed, "side": recipe.side, "pictures": recipe.unet.pictures,
+        "vae": crate::digest::of_states([&vae.state])?, "scaling_factor": vae.model.config().scaling_factor,
+    });
+    let key = lab::digest::of_bytes(of_latents.to_string().as_bytes());
     if recipe.unet.weight_cap != 1.0 {
         depends["weight_cap"] = recipe.unet.weight_cap.into();
     }
