@@ -96,7 +96,7 @@ impl World {
                 break (named, std::mem::take(others));
             }
         };
-        shuffle(&mut others, &mut rng);
+        rng.shuffle(&mut others);
         let captions = std::iter::once(first).chain(others).take(most);
         captions.filter_map(|named| for_training(named, &mut rng)).collect()
     }
@@ -117,12 +117,6 @@ fn for_training(named: Named, rng: &mut Rng) -> Option<Example> {
         }
     }
     None
-}
-
-fn shuffle<T>(values: &mut [T], rng: &mut Rng) {
-    for at in (1..values.len()).rev() {
-        values.swap(at, rng.below(at as u64 + 1) as usize);
-    }
 }
 
 /// A digest of a few hundred examples and their pictures: it changes with every change of the world that matters.
