@@ -17,7 +17,7 @@ pub fn examples(world: &World, step: u64, count: usize) -> Vec<Example> {
     (first..first + count as u64).into_par_iter().map(|index| world.example(index)).collect()
 }
 
-/// As many, of which the second half are hard negatives of each other: groups of up to [`GROUP`] that differ in one thing they say
+/// As many, of which the second half are hard negatives of each other: groups of up to eight that differ in one thing they say
 /// ([`World::group`]).
 #[must_use]
 pub fn with_hard_negatives(world: &World, step: u64, count: usize) -> Vec<Example> {
