@@ -61,7 +61,7 @@ pub struct Reproduce {
     /// Stop at the first trial that fails.
     #[arg(long, overrides_with = "keep_going")]
     pub fail_fast: bool,
-    /// Forget the trials that are done and run them all again.
+    /// Forget the trials that are done and run them all again; tables and figures of before go when the new ones are there.
     #[arg(long)]
     pub rerun: bool,
     /// Show the trials, their number, and an estimate of time and disk; run nothing, write nothing.

@@ -240,6 +240,25 @@ mod tests {
     }
 
     #[test]
+    fn a_class_is_called_by_the_word_that_captions_have_for_it() {
+        let spoken =
+            [Attribute::Object, Attribute::Style, Attribute::Action, Attribute::Viewpoint, Attribute::Place];
+        for index in 0..500 {
+            let example = World::new(2, Split::Train).example(index);
+            for attribute in spoken {
+                let faces = attribute == Attribute::Object && example.scene.face.is_some();
+                let Some(class) = attribute.said(&example).filter(|_| !faces) else { continue };
+                let word = attribute.word(class);
+                assert!(example.caption.contains(&word), "{word}: {}", example.caption);
+            }
+        }
+        assert_eq!(Attribute::Colour.word(Colour::Red.index()), "red");
+        assert_eq!(Attribute::Object.word(Kind::COUNT), "face");
+        assert_eq!([Attribute::Action.word(0), Attribute::Viewpoint.word(0)], ["none", "flat"]);
+        assert_eq!(Attribute::Count.word(2), "3");
+    }
+
+    #[test]
     fn every_class_of_every_attribute_comes_up() {
         let mut seen: Vec<Vec<bool>> = Attribute::ALL.iter().map(|one| vec![false; one.classes()]).collect();
         for index in 0..3000 {

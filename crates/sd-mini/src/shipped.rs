@@ -99,7 +99,7 @@ impl Shipped {
         let Some(root) = here.ancestors().find(|folder| folder.join(PLACE).join(MANIFEST).is_file()) else {
             bail!(
                 "{}: no folder above this one has {PLACE}\n  help: the weights of sd-mini come with the repository: start this command \
-                 inside it, or name a folder",
+                 inside it (`git checkout -- {PLACE}` brings them back), or name a folder",
                 here.display()
             )
         };

@@ -8,9 +8,11 @@ mod provenance;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
 use std::path::Path;
 
-use crate::atomic;
+use crate::atomic::{self, AtomicError};
 use crate::judge::Judgement;
 use crate::paper::{Header, Presentation};
 use crate::row::Row;
@@ -81,6 +83,38 @@ pub fn write_all(out: &Path, report: &Report) -> Result<(), ReportError> {
     }
     for (name, bytes) in files {
         atomic::write_bytes(out.join(name), &bytes)?;
+    }
+    Ok(())
+}
+
+/// As [`write_all`]; then removes the tables and figures beside them that this report does not have, as an earlier configuration leaves
+/// them in the folder. Files of other kinds stay.
+///
+/// # Errors
+/// See [`write_all`]; and where a file cannot be removed.
+pub fn write_only(out: &Path, report: &Report) -> Result<(), ReportError> {
+    write_all(out, report)?;
+    let shown = report.presentation;
+    let tables =
+        shown.tables.iter().flat_map(|table| ["csv", "md"].map(|kind| format!("{}.{kind}", table.id)));
+    let figures = shown.figures.iter().map(|figure| format!("{}.svg", figure.id));
+    let pictures = shown.pictures.iter().map(|picture| format!("{}.png", picture.id));
+    remove_others(&out.join("tables"), &["csv", "md"], &tables.collect())?;
+    remove_others(&out.join("figures"), &["svg", "png"], &figures.chain(pictures).collect())
+}
+
+/// Removes from a folder the files of these kinds that are not among those to keep.
+fn remove_others(folder: &Path, kinds: &[&str], keep: &BTreeSet<String>) -> Result<(), ReportError> {
+    let failed = |path: &Path, doing, source| AtomicError { path: path.to_owned(), doing, source };
+    let entries = fs::read_dir(folder).map_err(|source| failed(folder, "list a folder", source))?;
+    for entry in entries {
+        let path = entry.map_err(|source| failed(folder, "list a folder", source))?.path();
+        let kind = path.extension().and_then(OsStr::to_str);
+        let stale = kind.is_some_and(|kind| kinds.contains(&kind))
+            && path.file_name().and_then(OsStr::to_str).is_some_and(|name| !keep.contains(name));
+        if stale {
+            fs::remove_file(&path).map_err(|source| failed(&path, "remove a file", source))?;
+        }
     }
     Ok(())
 }

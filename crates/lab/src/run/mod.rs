@@ -20,7 +20,7 @@ use crate::executor::{self, Executor, Plan, PoolOutcome, RunOptions};
 use crate::lock::FolderLock;
 use crate::paper::{Paper, Reproduction};
 use crate::progress::Progress;
-use crate::report::write_all;
+use crate::report::{write_all, write_only};
 
 /// Opens `document` with the paper that it names.
 ///
@@ -151,7 +151,9 @@ fn conclude(
     let rows = collect::rows(plan)?;
     crate::rows_file::write(&options.out.join("rows.parquet"), &rows)?;
     let provenance = provenance::write(paper, document, reproduction, plan, options)?;
-    summary.judgements = collect::present(paper, reproduction, rows, &options.out, &provenance, write_all)?;
+    // What `--rerun` discards may have been another configuration's.
+    let write = if options.rerun { write_only } else { write_all };
+    summary.judgements = collect::present(paper, reproduction, rows, &options.out, &provenance, write)?;
     summary.presented = true;
     Ok(summary)
 }

@@ -52,6 +52,23 @@ fn a_folder_of_another_configuration_is_refused_with_what_differs() {
 }
 
 #[test]
+fn rerun_leaves_no_figure_of_another_configuration() {
+    let toy = Toy::new();
+    toy.done("out", &[]);
+    let at = |name: &str| toy.out("out").join(name);
+    let left = ["figures/gone.svg", "figures/gone.png", "tables/gone.csv", "tables/gone.md"];
+    let own = ["figures/slides.pdf", "tables/notes.txt"];
+    left.iter().chain(&own).for_each(|name| fs::write(at(name), "of another time").unwrap());
+    let listed = |folder: &str| fs::read_dir(at(folder)).unwrap().count();
+    let before = [listed("figures"), listed("tables")];
+    toy.done("out", &[]);
+    assert_eq!([listed("figures"), listed("tables")], before, "without --rerun nothing goes");
+    toy.done("out", &["--rerun"]);
+    assert!(left.iter().all(|name| !at(name).exists()) && own.iter().all(|name| at(name).exists()));
+    assert_eq!([listed("figures") + 2, listed("tables") + 2], before, "what the report has stays");
+}
+
+#[test]
 fn claims_may_change_without_running_anything() {
     let toy = Toy::new();
     toy.done("out", &[]);

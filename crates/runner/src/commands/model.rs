@@ -8,13 +8,12 @@ use std::thread::JoinHandle;
 use anyhow::{Context as _, Result, bail};
 use lab::executor::readable_bytes;
 use sd_core::weights::hub::{Hub, sha256_of_file};
-use sd_mini::shipped::{PLACE, Shipped};
+use sd_mini::shipped::Shipped;
 use sd_mini::subject::SHIPPED;
 use worlds::models::{self, ModelError, ModelManifest, Named};
 
 use super::download::Bar;
 use crate::output::say;
-use crate::places;
 
 /// diffusers' defaults of a pipeline.
 const STEPS: usize = 50;
@@ -65,12 +64,7 @@ pub(crate) fn find_pipeline(typed: &str) -> Result<Model> {
 
 /// The repository's own, every file compared with its digest.
 fn shipped() -> Result<Model> {
-    let Some(root) = places::repository() else {
-        bail!(
-            "its weights are in the repository\n  help: run this inside it, or give the folder datasets/sd-mini/model of a clone"
-        )
-    };
-    let shipped = Shipped::open(&root.join(PLACE))?;
+    let shipped = Shipped::find()?;
     let (steps, guidance) = (shipped.manifest.steps, shipped.manifest.guidance);
     Ok(Model { folder: shipped.model(), label: SHIPPED.to_owned(), revision: None, steps, guidance })
 }
