@@ -23,7 +23,7 @@ use crate::trace::Control;
 pub type TraceExperiment = Experiment<Arm, Study>;
 
 /// Version of the method: raised when a change moves numbers.
-const METHOD: u32 = 2;
+const METHOD: u32 = 3;
 /// The role of the model that is traced.
 pub(crate) const MODEL: &str = "model";
 /// The role of who judges.
@@ -120,7 +120,8 @@ impl Sampler {
 pub struct Captions {
     /// Captions of each attribute.
     pub count: usize,
-    /// Least total effect, in cosines of the judge, for a recovery of the CLIP-Score to be defined.
+    /// Least total effect, in cosines of the judge, for a recovery of the CLIP-Score to be defined. Where there are several seeds, and the
+    /// standard deviation of the clean picture's score over them is more, that.
     pub floor: f64,
     /// The same for a recovery of the probability that the classifier gives to the attribute's class.
     #[serde(default = "fifth")]
@@ -128,6 +129,12 @@ pub struct Captions {
     /// Whether captions count only where the classifier finds the attribute in the clean picture.
     #[serde(default = "yes")]
     pub only_right: bool,
+}
+
+impl Captions {
+    fn none() -> Self {
+        Self { count: 0, floor: 0.0, floor_class: 0.0, only_right: false }
+    }
 }
 
 fn yes() -> bool {
@@ -350,7 +357,7 @@ pub(crate) fn captions_of(model: &str, attribute: Attribute, seed: u64) -> Vec<P
 }
 
 /// What rows carry in the place of an arm, beside the attributes.
-const DERIVED: [&str; 14] = [
+const DERIVED: [&str; 16] = [
     "model",
     "resnet",
     "attn1",
@@ -363,6 +370,8 @@ const DERIVED: [&str; 14] = [
     "uncond",
     "both",
     "first_attention",
+    "other_state",
+    "mlp_state",
     "self_attn",
     "mlp",
 ];
@@ -450,15 +459,19 @@ fn runs(study: &Study) -> usize {
     }
 }
 
-/// What of a study a trial depends on: adding an attribute or a caption leaves the trials that are done alone.
+/// What of a study a trial depends on: adding an attribute or a caption leaves the trials that are done alone, and so does another floor or
+/// threshold, which only what follows from the rows depends on.
 fn without_arms(study: &Study) -> Study {
     let mut study = study.clone();
     match &mut study {
         Study::Identities(_) => {}
         Study::Unet(study) => {
-            (study.arms, study.captions.count, study.galleries) = (Vec::new(), 0, 0);
+            (study.arms, study.captions, study.galleries) = (Vec::new(), Captions::none(), 0);
+            study.above = 0.0;
         }
-        Study::Text(study) => (study.arms, study.captions.count) = (Vec::new(), 0),
+        Study::Text(study) => {
+            (study.arms, study.captions, study.above) = (Vec::new(), Captions::none(), 0.0);
+        }
         Study::Sweep(study) => (study.arms, study.captions) = (Vec::new(), 0),
     }
     study

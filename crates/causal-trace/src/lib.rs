@@ -21,6 +21,7 @@
 pub mod caption;
 pub mod components;
 pub mod corruption;
+mod effects;
 pub mod experiment;
 pub mod lockstep;
 pub mod looped;

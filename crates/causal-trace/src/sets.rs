@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lab::row::{Row, Rows};
 use lab::stats::{self, Interval, bootstrap_mean};
+use sd_core::rng::Rng;
 
 use crate::components::Group;
+use crate::effects::{self, Score, is_inner, tag};
 use crate::experiment::{Study, TextStudy, TraceExperiment, UnetStudy};
 use crate::trace::Control;
 
@@ -15,13 +17,16 @@ pub(crate) const LEAST: usize = 10;
 const VALIDATION: usize = 10;
 
 /// A component of an attribute, all captions together; the seeds of a caption are averaged.
+#[derive(Debug)]
 pub(crate) struct Line {
     pub(crate) component: String,
     pub(crate) part: String,
-    /// Recovery of the CLIP-Score.
+    /// Recovery of the score, of the captions that are kept.
     pub(crate) recovery: Option<Interval>,
-    /// Recovery of the classifier's probability.
-    pub(crate) class: Option<Interval>,
+    /// AIE: mean of S(restored) − S(corrupted) over all captions, in units of the score.
+    pub(crate) effect: Option<Interval>,
+    /// The mean of its absolute value for each caption and seed (trap T8).
+    pub(crate) absolute: Option<f64>,
     /// Mean recovery from the foreign donor (control N2).
     pub(crate) foreign: Option<f64>,
     /// Mean score of the restored pictures of captions that the threshold was not chosen on.
@@ -34,11 +39,56 @@ pub(crate) struct Line {
     pub(crate) paper: Option<bool>,
 }
 
-/// The components of each attribute, in the order of a pass.
-pub(crate) fn lines(study: &UnetStudy, rows: &Rows<'_>) -> BTreeMap<String, Vec<Line>> {
+/// Values by caption and seed.
+type ByUnit<'a> = BTreeMap<(&'a str, u64), f64>;
+
+/// The rows of restored components, by metric, component and donor.
+struct Index<'a> {
+    runs: BTreeMap<[&'a str; 3], ByUnit<'a>>,
+    /// Scores of the corrupted pictures.
+    corrupted: ByUnit<'a>,
+}
+
+impl<'a> Index<'a> {
+    /// Of an attribute, in the half of guidance that comes first.
+    fn of(study: &UnetStudy, rows: &Rows<'a>, arm: &str, score: Score) -> Self {
+        let main = study.halves.first().map_or("", |half| half.name());
+        let wanted = [score.metric(), score.recovery(), "right"];
+        let (mut runs, mut corrupted) = (BTreeMap::new(), ByUnit::new());
+        for &row in rows.0.iter().filter(|row| row.arm == arm && wanted.contains(&row.metric.as_str())) {
+            let unit = (row.case.as_str(), row.seed);
+            let component = tag(&row.tags, "component");
+            if tag(&row.tags, "part") != "none" {
+                if tag(&row.tags, "half") == main {
+                    let run = [row.metric.as_str(), component, tag(&row.tags, "control")];
+                    runs.entry(run).or_insert_with(ByUnit::new).insert(unit, row.value);
+                }
+            } else if component == "corrupted" && row.metric == score.metric() {
+                corrupted.insert(unit, row.value);
+            }
+        }
+        Self { runs, corrupted }
+    }
+
+    fn get(&self, metric: &str, component: &str, control: Control) -> ByUnit<'a> {
+        self.runs.get(&[metric, component, control.name()]).cloned().unwrap_or_default()
+    }
+
+    /// S(restored) − S(corrupted).
+    fn effects(&self, score: Score, component: &str) -> ByUnit<'a> {
+        let scores = self.get(score.metric(), component, Control::Clean);
+        scores
+            .into_iter()
+            .filter_map(|(unit, value)| Some((unit, value - self.corrupted.get(&unit)?)))
+            .collect()
+    }
+}
+
+/// The components of each attribute by a score, in the order of a pass.
+pub(crate) fn lines(study: &UnetStudy, rows: &Rows<'_>, score: Score) -> BTreeMap<String, Vec<Line>> {
     let order = order(rows);
     let mut all: BTreeMap<String, Vec<Line>> =
-        study.arms.iter().map(|arm| (arm.clone(), of_arm(study, rows, arm, &order))).collect();
+        study.arms.iter().map(|arm| (arm.clone(), of_arm(study, rows, arm, score, &order))).collect();
     let p_values: Vec<f64> = all.values().flatten().filter_map(|line| line.p).collect();
     let mut corrected = stats::holm(&p_values).unwrap_or_default().into_iter();
     for line in all.values_mut().flatten() {
@@ -52,47 +102,56 @@ pub(crate) fn lines(study: &UnetStudy, rows: &Rows<'_>) -> BTreeMap<String, Vec<
 /// Names of components with their parts.
 fn order(rows: &Rows<'_>) -> Vec<(String, String)> {
     let mut seen = BTreeSet::new();
-    let clean = rows.0.iter().filter(|row| {
-        row.metric == "score_clip" && row.tags.get("control").is_some_and(|tag| tag == Control::Clean.name())
-    });
+    let clean = rows
+        .0
+        .iter()
+        .filter(|row| row.metric == "score_clip" && tag(&row.tags, "control") == Control::Clean.name());
     let named =
         clean.filter_map(|row| Some((row.tags.get("component")?.clone(), row.tags.get("part")?.clone())));
     named.filter(|(component, _)| seen.insert(component.clone())).collect()
 }
 
-fn of_arm(study: &UnetStudy, rows: &Rows<'_>, arm: &str, order: &[(String, String)]) -> Vec<Line> {
-    let threshold = threshold(study, rows, arm);
+fn of_arm(
+    study: &UnetStudy,
+    rows: &Rows<'_>,
+    arm: &str,
+    score: Score,
+    order: &[(String, String)],
+) -> Vec<Line> {
+    let index = Index::of(study, rows, arm, score);
+    let threshold = threshold(study, &index, score, order);
     let one = |(component, part): &(String, String)| {
-        let tags = |control| [("component", component.as_str()), ("control", control)];
-        let clean = by_case(&rows.by_unit("recovery_clip", arm, &tags("clean")));
-        let foreign = by_case(&rows.by_unit("recovery_clip", arm, &tags("foreign")));
+        let recovered = |control| by_case(&index.get(score.recovery(), component, control));
+        let (clean, foreign) = (recovered(Control::Clean), recovered(Control::Foreign));
         let differences: Vec<f64> =
             clean.iter().filter_map(|(case, value)| Some(value - foreign.get(case)?)).collect();
-        let scores = rows.by_unit("score_clip", arm, &tags("clean"));
-        let judged: Vec<f64> = scores
-            .iter()
-            .filter(|((case, _), _)| !is_validation(study, case))
-            .map(|(_, score)| *score)
-            .collect();
-        let score = stats::mean(&judged).ok();
-        let class = by_case(&rows.by_unit("recovery_class", arm, &tags("clean")));
+        let scores = index.get(score.metric(), component, Control::Clean);
+        let judged = scores.iter().filter(|((case, _), _)| !is_validation(study, case));
+        let mean_score = stats::mean(&judged.map(|(_, score)| *score).collect::<Vec<_>>()).ok();
+        let effects = index.effects(score, component);
+        let absolute: Vec<f64> = effects.values().map(|effect| effect.abs()).collect();
         Line {
             component: component.clone(),
             part: part.clone(),
-            recovery: bootstrap_mean(&clean.values().copied().collect::<Vec<_>>()),
-            class: bootstrap_mean(&class.into_values().collect::<Vec<_>>()),
+            recovery: interval(&clean),
+            effect: interval(&by_case(&effects)),
+            absolute: stats::mean(&absolute).ok(),
             foreign: stats::mean(&foreign.values().copied().collect::<Vec<_>>()).ok(),
             p: stats::p_above(&differences, 0.0).ok(),
-            paper: score.zip(threshold).map(|(score, threshold)| score >= threshold),
-            score,
+            paper: mean_score.zip(threshold).map(|(score, threshold)| score >= threshold),
+            score: mean_score,
             causal: None,
         }
     };
     order.iter().map(one).collect()
 }
 
+fn interval(by_case: &BTreeMap<&str, f64>) -> Option<Interval> {
+    bootstrap_mean(&by_case.values().copied().collect::<Vec<_>>())
+}
+
 /// The mean over the seeds of each caption.
-fn by_case<'a>(units: &BTreeMap<(&'a str, u64), f64>) -> BTreeMap<&'a str, f64> {
+pub(crate) fn by_case<'a>(units: &ByUnit<'a>) -> BTreeMap<&'a str, f64> {
     let mut all: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for ((case, _), value) in units {
         all.entry(case).or_default().push(*value);
@@ -108,20 +167,17 @@ fn is_validation(study: &UnetStudy, case: &str) -> bool {
 
 /// Mean score of the restored pictures in which the classifier finds the attribute, over the validation captions: the paper's threshold,
 /// people replaced by the classifier.
-fn threshold(study: &UnetStudy, rows: &Rows<'_>, arm: &str) -> Option<f64> {
-    let of = |metric| by_run(rows, metric, arm);
-    let (scores, right) = (of("score_clip"), of("right"));
-    let positives = scores
-        .iter()
-        .filter(|(run, _)| is_validation(study, run.0) && right.get(*run).is_some_and(|right| *right > 0.0));
-    stats::mean(&positives.map(|(_, score)| *score).collect::<Vec<_>>()).ok()
-}
-
-/// Values of the runs restored from the clean one, by (case, seed, component).
-fn by_run<'a>(rows: &Rows<'a>, metric: &str, arm: &str) -> BTreeMap<(&'a str, u64, &'a str), f64> {
-    let component = |row: &'a Row| row.tags.get("component").map_or("", String::as_str);
-    let found = rows.select(metric, arm, &[("control", "clean")]);
-    found.map(|row| ((row.case.as_str(), row.seed, component(row)), row.value)).collect()
+fn threshold(study: &UnetStudy, index: &Index<'_>, score: Score, order: &[(String, String)]) -> Option<f64> {
+    let mut positives = Vec::new();
+    for (component, _) in order {
+        let right = index.get("right", component, Control::Clean);
+        let scores = index.get(score.metric(), component, Control::Clean);
+        let is_positive = |unit: &(&str, u64)| {
+            is_validation(study, unit.0) && right.get(unit).is_some_and(|right| *right > 0.0)
+        };
+        positives.extend(scores.iter().filter(|(unit, _)| is_positive(unit)).map(|(_, score)| *score));
+    }
+    stats::mean(&positives).ok()
 }
 
 /// |A ∩ B| / |A ∪ B|; none where both are empty.
@@ -130,77 +186,85 @@ pub(crate) fn jaccard(a: &BTreeSet<&str>, b: &BTreeSet<&str>) -> Option<f64> {
     (union > 0).then(|| a.intersection(b).count() as f64 / union as f64)
 }
 
-/// The causal components of an attribute; none where that cannot be said.
+/// The causal components of an attribute before the last level (trap T4); none where that cannot be said.
 pub(crate) fn causal(lines: &[Line]) -> Option<BTreeSet<&str>> {
     let decided = lines.iter().any(|line| line.causal.is_some());
-    decided.then(|| {
-        lines.iter().filter(|line| line.causal == Some(true)).map(|line| line.component.as_str()).collect()
-    })
+    decided.then(|| members(lines).map(|line| line.component.as_str()).collect())
 }
 
-/// Rows about sets: their size, how many groups of blocks they lie in, what the mean effects are worth, how far two of them agree.
+fn members(lines: &[Line]) -> impl Iterator<Item = &Line> {
+    lines.iter().filter(|line| line.causal == Some(true) && is_inner(&line.component))
+}
+
+/// All that follows from the rows: effects, and rows about sets (their size, how many groups of blocks they lie in, what the mean effects
+/// are worth, how far two of them agree).
 pub(crate) fn derived(experiment: &TraceExperiment, rows: &[Row]) -> Vec<Row> {
+    let effects = effects::of(experiment, rows);
     let mut all = Vec::new();
     for (name, study) in &experiment.studies {
-        let own = Rows::of(rows, name);
-        let found = match study {
-            Study::Unet(study) => of_components(study, &own),
-            Study::Text(study) => of_states(study, &own),
-            Study::Identities(_) | Study::Sweep(_) => Vec::new(),
-        };
-        all.extend(found.into_iter().map(|(metric, arm, value)| Row {
-            trial: "derived".to_owned(),
-            study: name.clone(),
-            arm,
-            case: String::new(),
-            seed: experiment.seed,
-            metric: metric.to_owned(),
-            at: None,
-            value,
-            tags: BTreeMap::new(),
-        }));
+        let own = Rows(rows.iter().chain(&effects).filter(|row| row.study == *name).collect());
+        for score in Score::ALL {
+            let found = match study {
+                Study::Unet(study) => of_components(study, &own, score),
+                Study::Text(study) => of_states(study, &own, score),
+                Study::Identities(_) | Study::Sweep(_) => Vec::new(),
+            };
+            all.extend(found.into_iter().map(|(metric, arm, value)| Row {
+                trial: "derived".to_owned(),
+                study: name.clone(),
+                arm,
+                case: String::new(),
+                seed: experiment.seed,
+                metric: metric.to_owned(),
+                at: None,
+                value,
+                tags: BTreeMap::from([("score".to_owned(), score.name().to_owned())]),
+            }));
+        }
     }
-    all
+    [effects, all].concat()
 }
 
 /// A metric, an arm and a value.
 type Found = (&'static str, String, f64);
 
 /// Of the sets of components of the UNet.
-fn of_components(study: &UnetStudy, rows: &Rows<'_>) -> Vec<Found> {
-    let lines = lines(study, rows);
+fn of_components(study: &UnetStudy, rows: &Rows<'_>, score: Score) -> Vec<Found> {
+    let lines = lines(study, rows, score);
     let sets: Vec<(&String, BTreeSet<&str>)> =
         lines.iter().filter_map(|(arm, lines)| Some((arm, causal(lines)?))).collect();
     let mut all = Vec::new();
     for (arm, set) in &sets {
-        let groups: BTreeSet<Group> = set.iter().map(|component| Group::of(component)).collect();
         all.push(("set_size", (*arm).clone(), set.len() as f64));
-        all.push(("set_groups", (*arm).clone(), groups.len() as f64));
-        let members = lines[*arm].iter().filter(|line| line.causal == Some(true));
-        if let Some(ratio) = participation(members.filter_map(above_foreign)) {
+        // A set of none lies nowhere: that says how little was seen, not that it is in one place.
+        if !set.is_empty() {
+            let groups: BTreeSet<Group> = set.iter().map(|component| Group::of(component)).collect();
+            all.push(("set_groups", (*arm).clone(), groups.len() as f64));
+        }
+        if let Some(ratio) = participation(members(&lines[*arm]).filter_map(above_foreign)) {
             all.push(("set_participation", (*arm).clone(), ratio));
         }
     }
     // Of attributes that the model follows and that have a set: to agree on nothing is no agreement, nor to differ by it.
     let is_followed =
         |arm: &str| stats::mean(&rows.values("clean_right", arm, &[])).is_ok_and(|share| share >= FOLLOWED);
-    let told: Vec<(&BTreeSet<&str>, Recoveries<'_>)> = sets
+    let told: Vec<(&BTreeSet<&str>, Recoveries)> = sets
         .iter()
         .filter(|(arm, set)| !set.is_empty() && is_followed(arm))
-        .map(|(arm, set)| (set, Recoveries::of(rows, arm)))
+        .map(|(arm, set)| (set, Recoveries::of(&Index::of(study, rows, arm, score), score, &order(rows))))
         .collect();
-    let mut most: Option<[f64; 2]> = None;
+    let mut largest: Option<f64> = None;
+    let mut p_values = Vec::new();
     for (i, (one, own)) in told.iter().enumerate() {
         for (other, others) in &told[..i] {
-            let Some(index) = jaccard(one, other) else { continue };
-            let high = jaccard_high(own, others, study.above);
-            let [least, upper] = most.unwrap_or_default();
-            most = Some([index.max(least), high.unwrap_or(1.0).max(index).max(upper)]);
+            largest = jaccard(one, other).map(|index| index.max(largest.unwrap_or(0.0))).or(largest);
+            p_values.extend(p_alike(own, others));
         }
     }
-    if let Some([index, high]) = most {
+    if let (Some(index), Ok(corrected)) = (largest, stats::holm(&p_values)) {
+        let p = corrected.into_iter().fold(0.0, f64::max);
         all.push(("largest_jaccard", "model".to_owned(), index));
-        all.push(("largest_jaccard_high", "model".to_owned(), high));
+        all.push(("largest_jaccard_p", "model".to_owned(), p));
     }
     all
 }
@@ -208,65 +272,62 @@ fn of_components(study: &UnetStudy, rows: &Rows<'_>) -> Vec<Found> {
 /// Share of clean pictures in which the classifier finds an attribute that the model follows.
 const FOLLOWED: f64 = 0.8;
 
-/// Recoveries of an attribute by caption and component: from the clean and from the foreign donor.
-struct Recoveries<'a>(Vec<BTreeMap<&'a str, [f64; 2]>>);
+/// Recoveries of an attribute beyond the foreign donor's, a row a caption, a column a component before the last level; 0 where there is none.
+struct Recoveries(Vec<Vec<f64>>);
 
-impl<'a> Recoveries<'a> {
-    fn of(rows: &Rows<'a>, arm: &str) -> Self {
-        let mut all: BTreeMap<&str, BTreeMap<&str, [Vec<f64>; 2]>> = BTreeMap::new();
-        for (which, control) in ["clean", "foreign"].into_iter().enumerate() {
-            for row in rows.select("recovery_clip", arm, &[("control", control)]) {
-                let Some(component) = row.tags.get("component") else { continue };
-                all.entry(&row.case).or_default().entry(component).or_default()[which].push(row.value);
+impl Recoveries {
+    fn of(index: &Index<'_>, score: Score, order: &[(String, String)]) -> Self {
+        let mut captions: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        let inner: Vec<&String> =
+            order.iter().map(|(component, _)| component).filter(|one| is_inner(one)).collect();
+        for (column, component) in inner.iter().enumerate() {
+            for (sign, control) in [(1.0, Control::Clean), (-1.0, Control::Foreign)] {
+                for (case, value) in by_case(&index.get(score.recovery(), component, control)) {
+                    captions.entry(case).or_insert_with(|| vec![0.0; inner.len()])[column] += sign * value;
+                }
             }
         }
-        let means = |values: [Vec<f64>; 2]| values.map(|values| stats::mean(&values).unwrap_or(f64::NAN));
-        let case = |of: BTreeMap<&'a str, [Vec<f64>; 2]>| {
-            of.into_iter().map(|(component, values)| (component, means(values))).collect()
-        };
-        Self(all.into_values().map(case).collect())
-    }
-
-    /// The components whose mean over these captions exceeds `above` and that of the foreign donor.
-    fn set(&self, captions: impl Iterator<Item = usize>, above: f64) -> BTreeSet<&'a str> {
-        let mut sums: BTreeMap<&str, [f64; 3]> = BTreeMap::new();
-        for caption in captions {
-            for (component, [clean, foreign]) in &self.0[caption] {
-                let sum = sums.entry(component).or_default();
-                *sum = [sum[0] + clean, sum[1] + foreign, sum[2] + 1.0];
-            }
-        }
-        let is_in = |[clean, foreign, count]: [f64; 3]| clean / count > above && clean > foreign;
-        sums.into_iter().filter(|(_, sum)| is_in(*sum)).map(|(component, _)| component).collect()
+        Self(captions.into_values().collect())
     }
 }
 
-/// Upper end of the 95 % bootstrap interval, over captions, of the Jaccard index of two attributes' sets.
-fn jaccard_high(a: &Recoveries<'_>, b: &Recoveries<'_>, above: f64) -> Option<f64> {
-    let (first, second) = (a.0.len(), b.0.len());
-    let index = |units: &[usize]| {
-        let one = a.set(units[..first].iter().map(|unit| unit % first), above);
-        let other = b.set(units[first..].iter().map(|unit| unit % second), above);
-        jaccard(&one, &other).unwrap_or_default()
+/// p of "the captions of two attributes are of one kind": how often captions dealt out anew have mean recoveries as far apart as the two
+/// attributes' are, Σ (x̄ − ȳ)² over components. None where one has no captions.
+fn p_alike(a: &Recoveries, b: &Recoveries) -> Option<f64> {
+    const DEALS: usize = 999;
+    let columns = a.0.first().or(b.0.first())?.len();
+    let mut pooled: Vec<&Vec<f64>> = a.0.iter().chain(&b.0).collect();
+    let distance = |dealt: &[&Vec<f64>]| {
+        let (one, other) = dealt.split_at(a.0.len());
+        let mean = |rows: &[&Vec<f64>], column: usize| {
+            rows.iter().map(|row| row[column]).sum::<f64>() / rows.len() as f64
+        };
+        (0..columns).map(|column| (mean(one, column) - mean(other, column)).powi(2)).sum::<f64>()
     };
-    stats::bootstrap(first + second, 0.95, index).ok().map(|interval| interval.high)
+    // Deals that only reorder a sum must count as equal.
+    let seen = distance(&pooled) * (1.0 - 1e-9);
+    let mut rng = Rng::new(0, "causal-trace/deals", 0);
+    let mut as_far = 1;
+    for _ in 0..DEALS {
+        rng.shuffle(&mut pooled);
+        as_far += usize::from(distance(&pooled) >= seen);
+    }
+    (!a.0.is_empty() && !b.0.is_empty()).then(|| as_far as f64 / (DEALS + 1) as f64)
 }
 
 /// Of the sets of states of the text encoder: those whose mean recovery over captions has its interval above the threshold.
-fn of_states(study: &TextStudy, rows: &Rows<'_>) -> Vec<Found> {
+fn of_states(study: &TextStudy, rows: &Rows<'_>, score: Score) -> Vec<Found> {
     let mut all = Vec::new();
     for arm in &study.arms {
-        let mut states: BTreeMap<[&str; 3], BTreeMap<(&str, u64), f64>> = BTreeMap::new();
-        for row in rows.select("recovery_clip", arm, &[]) {
-            let tag = |name: &str| row.tags.get(name).map_or("none", String::as_str);
-            let state = [tag("part"), tag("layer"), tag("token")];
+        let mut states: BTreeMap<[&str; 3], ByUnit<'_>> = BTreeMap::new();
+        for row in rows.select(score.recovery(), arm, &[]) {
+            let state = ["part", "layer", "token"].map(|name| tag(&row.tags, name));
             if ["self_attn", "mlp"].contains(&state[0]) {
                 states.entry(state).or_default().insert((row.case.as_str(), row.seed), row.value);
             }
         }
-        let means = states.into_iter().filter_map(|(state, units)| {
-            Some((state, bootstrap_mean(&by_case(&units).into_values().collect::<Vec<_>>())?))
-        });
+        let means =
+            states.into_iter().filter_map(|(state, units)| Some((state, interval(&by_case(&units))?)));
         let decided: Vec<([&str; 3], bool)> = means
             .filter(|(_, mean)| mean.n >= LEAST)
             .map(|(state, mean)| (state, mean.low > study.above))
@@ -318,7 +379,12 @@ mod tests {
                     for (metric, value) in
                         [("recovery_clip", value), ("score_clip", value), ("right", value.round())]
                     {
-                        let tags = [("component", component), ("part", "resnet"), ("control", control)];
+                        let tags = [
+                            ("component", component),
+                            ("part", "resnet"),
+                            ("control", control),
+                            ("half", "cond"),
+                        ];
                         rows.push(Row {
                             trial: String::new(),
                             study: "unet".to_owned(),
@@ -340,7 +406,7 @@ mod tests {
     #[test]
     fn causal_is_what_recovers_more_than_a_foreign_donor() {
         let (study, rows) = planted();
-        let found = lines(&study, &Rows::of(&rows, "unet"));
+        let found = lines(&study, &Rows::of(&rows, "unet"), Score::Clip);
         let style = &found["style"];
         let told: Vec<Option<bool>> = style.iter().map(|line| line.causal).collect();
         assert_eq!(told, [Some(true), Some(false), Some(false)]);
@@ -352,19 +418,49 @@ mod tests {
     }
 
     #[test]
+    fn captions_of_one_kind_are_not_told_apart() {
+        let (study, rows) = planted();
+        let rows: Vec<Row> = ["style", "colour"]
+            .into_iter()
+            .flat_map(|arm| rows.iter().map(move |row| Row { arm: arm.to_owned(), ..row.clone() }))
+            .collect();
+        let rows = Rows::of(&rows, "unet");
+        let of =
+            |arm| Recoveries::of(&Index::of(&study, &rows, arm, Score::Clip), Score::Clip, &order(&rows));
+        assert_eq!(p_alike(&of("style"), &of("colour")), Some(1.0));
+    }
+
+    #[test]
+    fn the_last_level_belongs_to_no_set() {
+        let (study, mut rows) = planted();
+        for row in rows.iter_mut().filter(|row| row.tags["component"] == "a.resnets.0") {
+            row.tags.insert("component".to_owned(), "up_blocks.3.resnets.0".to_owned());
+        }
+        let found = lines(&study, &Rows::of(&rows, "unet"), Score::Clip);
+        assert_eq!(found["style"][0].causal, Some(true));
+        assert_eq!(causal(&found["style"]).map(|set| set.len()), Some(0));
+        let found = of_components(&study, &Rows::of(&rows, "unet"), Score::Clip);
+        assert!(found.iter().all(|(metric, ..)| *metric != "set_groups"), "{found:?}");
+    }
+
+    #[test]
     fn few_captions_determine_no_set_and_a_study_without_control_neither() {
         let (study, mut rows) = planted();
         let few: Vec<Row> = rows.iter().filter(|row| row.case.as_str() < "style-05").cloned().collect();
-        assert!(lines(&study, &Rows::of(&few, "unet"))["style"].iter().all(|line| line.causal.is_none()));
+        assert!(
+            lines(&study, &Rows::of(&few, "unet"), Score::Clip)["style"]
+                .iter()
+                .all(|line| line.causal.is_none())
+        );
         rows.retain(|row| row.tags["control"] == "clean");
-        let found = lines(&study, &Rows::of(&rows, "unet"));
+        let found = lines(&study, &Rows::of(&rows, "unet"), Score::Clip);
         assert!(found["style"].iter().all(|line| line.causal.is_none() && line.p.is_none()));
         assert_eq!(causal(&found["style"]), None);
     }
 
     /// Two attributes whose sets share one of two components; of a third nothing recovers.
     #[test]
-    fn agreement_is_of_sets_that_there_are_and_has_an_upper_end() {
+    fn agreement_is_of_sets_that_there_are_and_attributes_are_told_apart() {
         let (mut study, rows) = planted();
         study.arms = ["style", "colour", "count"].map(str::to_owned).to_vec();
         let mut all = Vec::new();
@@ -382,10 +478,11 @@ mod tests {
                 Row { metric: "clean_right".to_owned(), arm: arm.to_owned(), value: 1.0, ..rows[0].clone() };
             all.push(right);
         }
-        let found = of_components(&study, &Rows::of(&all, "unet"));
+        let found = of_components(&study, &Rows::of(&all, "unet"), Score::Clip);
         let of = |metric: &str| found.iter().find(|(name, ..)| *name == metric).map(|(.., value)| *value);
         assert_eq!(of("largest_jaccard"), Some(1.0 / 3.0));
-        assert_eq!(of("largest_jaccard_high"), Some(1.0 / 3.0));
+        // No deal of the 24 captions lies as far apart as the two attributes that they are of.
+        assert!(of("largest_jaccard_p").is_some_and(|p| p < 0.01), "{found:?}");
         assert!(found.iter().any(|one| *one == ("set_size", "count".to_owned(), 0.0)));
         let participations: Vec<&str> = found
             .iter()
@@ -397,7 +494,7 @@ mod tests {
         all.iter_mut()
             .filter(|row| row.metric == "clean_right" && row.arm == "style")
             .for_each(|row| row.value = 0.5);
-        let found = of_components(&study, &Rows::of(&all, "unet"));
+        let found = of_components(&study, &Rows::of(&all, "unet"), Score::Clip);
         assert!(found.iter().all(|(name, ..)| *name != "largest_jaccard"));
     }
 
@@ -426,11 +523,11 @@ mod tests {
                 });
             }
         }
-        let found = of_states(&study, &Rows::of(&rows, "unet"));
+        let found = of_states(&study, &Rows::of(&rows, "unet"), Score::Clip);
         let values: Vec<(&str, f64)> = found.iter().map(|(name, _, value)| (*name, *value)).collect();
         assert_eq!(values, [("text_set_size", 2.0), ("text_set_has_first", 1.0), ("text_set_mlps", 1.0)]);
         let few: Vec<Row> = rows.into_iter().filter(|row| row.case.as_str() < "style-05").collect();
-        assert!(of_states(&study, &Rows::of(&few, "unet")).is_empty());
+        assert!(of_states(&study, &Rows::of(&few, "unet"), Score::Clip).is_empty());
     }
 
     #[test]

@@ -56,8 +56,6 @@ enum Judging {
 
 /// A caption, how it is to be drawn, and what the unit of its noise is measured on.
 pub(crate) struct Case {
-    /// The attribute's key in the experiment.
-    pub(crate) arm: String,
     pub(crate) attribute: Attribute,
     pub(crate) probe: Probe,
     /// Seed of latents and noise.
@@ -101,7 +99,7 @@ impl Bench {
         let subjects = probes::subjects(&all).into_iter().map(str::to_owned).collect();
         let draw =
             Rng::new(draw, &format!("causal-trace/draws/{}", attribute.name()), index as u64).next_u64();
-        Ok(Case { arm: arm.to_owned(), attribute, probe: all.swap_remove(index), draw, subjects })
+        Ok(Case { attribute, probe: all.swap_remove(index), draw, subjects })
     }
 
     pub(crate) fn scores(&self, case: &Case, pixels: &Tensor) -> Result<Scores> {

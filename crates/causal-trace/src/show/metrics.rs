@@ -12,14 +12,17 @@ pub(super) fn explained() -> Vec<(String, String)> {
             "score_class",
             "Probability that the attribute classifier gives to the class that the caption names.",
         ),
-        ("total_effect", "TE = S(clean) − S(corrupted), of either score."),
+        (
+            "total_effect, total_effect_is_positive",
+            "TE = S(clean) − S(corrupted), of either score; 1 where it is above 0.",
+        ),
         (
             "recovery_clip, recovery_class",
-            "ρ = (S(restored) − S(corrupted)) / TE, signed; written for captions that are kept.",
+            "ρ = IE / TE, signed, of captions that are kept; IE = S(restored) − S(corrupted). Not stored, as all effects: they follow from the scores.",
         ),
         (
             "kept",
-            "1 where the classifier finds the attribute in the clean picture and TE reaches the floor, so that ρ is defined.",
+            "1 where the classifier finds the attribute in the clean picture and TE reaches the floor, so that ρ is defined. The floor is the experiment file's, or the standard deviation of the clean picture's score over the seeds of a caption where that is more.",
         ),
         ("clean_right, corrupted_right", "1 where the attribute's class is the classifier's likeliest."),
         (
@@ -27,14 +30,11 @@ pub(super) fn explained() -> Vec<(String, String)> {
             "‖z − z'‖ / ‖z_clean − z_corrupted‖ of the last latents: whether the picture came back, not the concept alone.",
         ),
         (
-            "mean_recovery",
-            "ρ averaged over the components before `up_blocks.3` (trap T4), by where the values came from.",
+            "mean_effect, mean_recovery",
+            "IE (captions whose clean picture shows the attribute) and ρ, averaged over the components before `up_blocks.3` (trap T4), by where the values came from.",
         ),
         ("best_recovery", "The largest ρ of all components before `up_blocks.3`, likewise."),
-        (
-            "part_recovery",
-            "ρ averaged over the components of a kind (resnet, attn1, attn2, ff) before `up_blocks.3`.",
-        ),
+        ("part_effect, part_recovery", "The same over the components of a kind (resnet, attn1, attn2, ff)."),
         (
             "causal_share",
             "Share of the components of a group (down, mid, up; without `up_blocks.3`) with ρ above the threshold and above the foreign donor's, for a caption and seed.",
@@ -46,16 +46,17 @@ pub(super) fn explained() -> Vec<(String, String)> {
         ("right", "1 where the classifier finds the attribute in the picture of this run."),
         (
             "set_size, set_groups",
-            "Of the set of causal components over all captions and seeds: members, and groups of blocks that they lie in. Not stored: it follows from the rows.",
+            "Of the set of causal components over all captions, without `up_blocks.3`: members, and groups of blocks that they lie in (of a set that has any).",
         ),
         (
             "set_participation",
             "(Σ x)² / Σ x² of x = mean ρ beyond the foreign donor's over the set's members: how many equal components their effects are worth.",
         ),
         (
-            "largest_jaccard, largest_jaccard_high",
-            "The largest Jaccard index of the causal sets of two attributes, of those that the model follows and that have any; the largest upper end of the 95 % \
-             bootstrap intervals over captions, a resample's set being the components whose mean ρ exceeds the threshold and the foreign donor's.",
+            "largest_jaccard, largest_jaccard_p",
+            "The largest Jaccard index of the causal sets of two attributes, of those that the model follows and that have any; and the largest p, after Holm over \
+             the pairs, of \"the captions of both are of one kind\": how often captions dealt out anew are as far apart in their mean ρ beyond the foreign donor's (999 deals; \
+             squares summed over components).",
         ),
         (
             "text_set_size, text_set_has_first, text_set_mlps",
@@ -63,12 +64,13 @@ pub(super) fn explained() -> Vec<(String, String)> {
              self-attention at the last subject token is one, how many are MLPs'. From ten captions on.",
         ),
         (
-            "half_recovery",
-            "ρ averaged over the components before `up_blocks.3`, by the half of guidance that is restored.",
+            "half_effect, half_recovery",
+            "IE and ρ averaged over the components before `up_blocks.3`, by the half of guidance that is restored.",
         ),
         (
             "state_recovery",
-            "ρ of the first self-attention at the last subject token, and the largest ρ of any self-attention and of any MLP.",
+            "ρ of the first self-attention at the last subject token (`first_attention`); of the other state, and of the MLP, whose mean over captions is largest \
+             (`other_state`, `mlp_state`: one state for all captions, of those that half of them have); and the largest ρ of any self-attention and of any MLP of a caption.",
         ),
         (
             "best_is_first_attention",

@@ -9,10 +9,11 @@ mod unet;
 use anyhow::Result;
 use lab::paper::{Outcome, Presentation};
 use lab::row::Rows;
-use lab::stats::{self, bootstrap_mean};
+use lab::stats::{self, Interval, bootstrap_mean};
 use lab::table::{Cell, Table, columns};
 
 use crate::experiment::{Captions, Study, TraceExperiment};
+use crate::sets::by_case;
 
 /// Everything the report shows besides verdicts.
 pub(crate) fn present(experiment: &TraceExperiment, outcome: &Outcome) -> Result<Presentation> {
@@ -44,6 +45,17 @@ pub(crate) fn present(experiment: &TraceExperiment, outcome: &Outcome) -> Result
     Ok(shown)
 }
 
+/// Mean over captions, the seeds of each averaged, with a 95 % bootstrap interval.
+pub(crate) fn over_captions(
+    rows: &Rows<'_>,
+    metric: &str,
+    arm: &str,
+    tags: &[(&str, &str)],
+) -> Option<Interval> {
+    let by_case = by_case(&rows.by_unit(metric, arm, tags));
+    bootstrap_mean(&by_case.into_values().collect::<Vec<_>>())
+}
+
 pub(crate) fn label(experiment: &TraceExperiment, arm: &str) -> String {
     experiment.arms.get(arm).map_or_else(|| arm.to_owned(), |arm| arm.label.clone())
 }
@@ -59,8 +71,11 @@ fn captions(
     let line = |arm: &String| {
         let share = |metric: &str| stats::mean(&rows.values(metric, arm, &[])).ok();
         let clip = [("score", "clip")];
-        let effect = bootstrap_mean(&rows.values("total_effect", arm, &clip));
+        let effect = over_captions(rows, "total_effect", arm, &clip);
         let [mean, low, high] = Cell::interval(effect, 4);
+        let positive = |score: &str| {
+            stats::mean(&rows.values("total_effect_is_positive", arm, &[("score", score)])).ok()
+        };
         let kept = |score: &str| stats::mean(&rows.values("kept", arm, &[("score", score)])).ok();
         vec![
             Cell::from(label(experiment, arm).as_str()),
@@ -70,6 +85,8 @@ fn captions(
             mean,
             low,
             high,
+            Cell::number(positive("clip"), 3),
+            Cell::number(positive("class"), 3),
             Cell::number(kept("clip"), 3),
             Cell::number(kept("class"), 3),
             Cell::number(share("noise_norm"), 2),
@@ -82,8 +99,9 @@ fn captions(
         title: format!("Captions of the study `{study}`"),
         caption: format!(
             "Captions × seeds of each attribute; how often the classifier finds the attribute in the clean and in the corrupted picture; the total \
-             effect in cosines of the judge with a 95 % bootstrap interval over captions and seeds; and the share that is kept: total effect at \
-             least {} cosines (or {} of the classifier's probability){}. Then norms at a subject token (trap T10): of the noise, of what it is added to, and of \
+             effect in cosines of the judge with a 95 % bootstrap interval over captions, and how often it is positive by either score; and the share \
+             that is kept: total effect at least {} cosines (or {} of the classifier's probability), or the standard deviation of the clean score over \
+             seeds where that is more{}. Then norms at a subject token (trap T10): of the noise, of what it is added to, and of \
              the first self-attention's output in the clean run.",
             asked.floor,
             asked.floor_class,
@@ -97,6 +115,8 @@ fn captions(
             "total_effect",
             "ci_low",
             "ci_high",
+            "positive_clip",
+            "positive_class",
             "kept_clip",
             "kept_class",
             "noise_norm",

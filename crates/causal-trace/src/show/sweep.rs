@@ -11,6 +11,7 @@ use lab::table::{Cell, Table, columns};
 use super::label;
 use crate::corruption::Sigma;
 use crate::experiment::{SweepStudy, TraceExperiment};
+use crate::sets::by_case;
 
 pub(super) fn show(
     experiment: &TraceExperiment,
@@ -23,15 +24,16 @@ pub(super) fn show(
     shown.tables.push(table(experiment, name, study, rows));
 }
 
-/// Values of a metric by noise, those in standard deviations.
+/// Values of a metric by noise, those in standard deviations: of each caption, its seeds averaged.
 fn by_noise(rows: &Rows<'_>, metric: &str, arm: &str, unit: &str) -> Vec<(f64, Vec<f64>)> {
-    let mut found: BTreeMap<u64, (f64, Vec<f64>)> = BTreeMap::new();
-    for row in rows.select(metric, arm, &[]) {
-        if let Some(at) = row.at.filter(|_| row.tags.get("unit").is_some_and(|tag| tag == unit)) {
-            found.entry(at.to_bits()).or_insert((at, Vec::new())).1.push(row.value);
+    let mut found: BTreeMap<u64, BTreeMap<(&str, u64), f64>> = BTreeMap::new();
+    for row in rows.select(metric, arm, &[("unit", unit)]) {
+        if let Some(at) = row.at {
+            found.entry(at.to_bits()).or_default().insert((row.case.as_str(), row.seed), row.value);
         }
     }
-    let mut found: Vec<(f64, Vec<f64>)> = found.into_values().collect();
+    let of = |(at, units)| (f64::from_bits(at), by_case(&units).into_values().collect());
+    let mut found: Vec<(f64, Vec<f64>)> = found.into_iter().map(of).collect();
     found.sort_by(|a, b| a.0.total_cmp(&b.0));
     found
 }
@@ -72,7 +74,7 @@ fn figure(experiment: &TraceExperiment, name: &str, study: &SweepStudy, rows: &R
     Figure {
         id: format!("{name}_sigma"),
         title: "How much noise it takes to destroy a subject".to_owned(),
-        caption: "Mean over captions and seeds, bands 95 % bootstrap intervals.".to_owned(),
+        caption: "Mean over captions, bands 95 % bootstrap intervals over them.".to_owned(),
         panels: vec![
             panel("Total effect on the CLIP-Score", "sweep_total_effect_clip", "S(clean) − S(corrupted)"),
             panel(
@@ -118,7 +120,7 @@ fn table(experiment: &TraceExperiment, name: &str, study: &SweepStudy, rows: &Ro
     Table {
         id: format!("{name}_sigma"),
         title: "Noise and its effect".to_owned(),
-        caption: "σ as asked and in the units of the embeddings; total effect in cosines with a 95 % bootstrap interval; how often the classifier \
+        caption: "σ as asked and in the units of the embeddings; total effect in cosines with a 95 % bootstrap interval over captions; how often the classifier \
                   still finds the attribute."
             .to_owned(),
         columns: columns(&["attribute", "sigma", "absolute", "total_effect", "ci_low", "ci_high", "corrupted_right", "chosen"]),

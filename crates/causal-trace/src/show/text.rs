@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use lab::figure::{Axis, Content, Figure, Panel};
 use lab::paper::Presentation;
 use lab::row::Rows;
-use lab::stats::{self, bootstrap_mean};
+use lab::stats;
 use lab::table::{Cell, Table, columns};
 
-use super::label;
+use super::{label, over_captions};
+use crate::effects::Score;
 use crate::experiment::{TextStudy, TraceExperiment};
 
 pub(super) fn show(
@@ -75,7 +76,7 @@ fn maps(experiment: &TraceExperiment, name: &str, study: &TextStudy, rows: &Rows
     Figure {
         id: format!("{name}_states"),
         title: "What restoring one state of the text encoder brings back".to_owned(),
-        caption: "Mean recovery over the kept captions and seeds. Tokens are counted from the last subject token; `end` is end-of-text, which every \
+        caption: "Mean recovery over the kept captions. Tokens are counted from the last subject token; `end` is end-of-text, which every \
                   caption has, while few have a token far behind the subject."
             .to_owned(),
         panels,
@@ -84,27 +85,27 @@ fn maps(experiment: &TraceExperiment, name: &str, study: &TextStudy, rows: &Rows
 }
 
 fn states(experiment: &TraceExperiment, name: &str, study: &TextStudy, rows: &Rows<'_>) -> Table {
-    let line = |arm: &String| {
-        let attribute = arm.as_str();
-        let clip = [("score", "clip")];
-        let of = |what: &str| {
-            bootstrap_mean(&rows.values(
-                "state_recovery",
-                what,
-                &[("score", "clip"), ("attribute", attribute)],
-            ))
-        };
+    let line = |(arm, score): (&String, Score)| {
+        let tags = [("score", score.name()), ("attribute", arm.as_str())];
+        let of = |what: &str| over_captions(rows, "state_recovery", what, &tags);
         let first = of("first_attention");
         let [mean, low, high] = Cell::interval(first, 3);
-        let one = |metric: &str| stats::mean(&rows.values(metric, arm, &clip)).ok();
+        let [other, other_low, other_high] = Cell::interval(of("other_state"), 3);
+        let [mlp, mlp_low, mlp_high] = Cell::interval(of("mlp_state"), 3);
+        let one = |metric: &str| stats::mean(&rows.values(metric, arm, &[("score", score.name())])).ok();
         vec![
             Cell::from(label(experiment, arm).as_str()),
+            Cell::from(score.name()),
             Cell::Number(first.map_or(0, |first| first.n) as f64, 0),
             mean,
             low,
             high,
-            Cell::number(of("self_attn").map(|interval| interval.estimate), 3),
-            Cell::number(of("mlp").map(|interval| interval.estimate), 3),
+            other,
+            other_low,
+            other_high,
+            mlp,
+            mlp_low,
+            mlp_high,
             Cell::number(one("best_is_first_attention"), 3),
             Cell::number(one("causal_states"), 2),
             Cell::number(one("causal_mlps"), 2),
@@ -114,23 +115,28 @@ fn states(experiment: &TraceExperiment, name: &str, study: &TextStudy, rows: &Ro
         id: format!("{name}_states"),
         title: "States of the text encoder".to_owned(),
         caption: format!(
-            "Recovery of the CLIP-Score where the output of the first self-attention at the last subject token is restored (the paper's only causal \
-             state), with a 95 % bootstrap interval over captions and seeds; the largest recovery of any self-attention and of any MLP of a \
-             caption; how often that first one is the best of all states; and how many states, and MLPs among them, exceed {} for a caption.",
+            "Recovery where the output of the first self-attention at the last subject token is restored (the paper's only causal \
+             state), of the strongest other state and of the strongest MLP (those of the largest mean, one state for all captions), with 95 % \
+             bootstrap intervals over captions; how often that first one is the best of all states of a caption; and how many states, and MLPs among them, exceed {} for a caption.",
             study.above
         ),
         columns: columns(&[
             "attribute",
+            "score",
             "n",
             "first_attention",
             "ci_low",
             "ci_high",
-            "best_self_attn",
-            "best_mlp",
+            "other_state",
+            "other_low",
+            "other_high",
+            "mlp_state",
+            "mlp_low",
+            "mlp_high",
             "first_is_best",
             "causal_states",
             "causal_mlps",
         ]),
-        rows: study.arms.iter().map(line).collect(),
+        rows: study.arms.iter().flat_map(|arm| Score::ALL.map(|score| (arm, score))).map(line).collect(),
     }
 }

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use lab::figure::{Axis, Bar, Content, Figure, Panel, Series};
 use lab::paper::Presentation;
 use lab::row::{Row, Rows};
-use lab::stats::bootstrap_mean;
+use lab::stats::Interval;
 use lab::table::{Cell, Table, columns};
 
-use super::label;
+use super::{label, over_captions};
 use crate::components::{Group, Part};
+use crate::effects::Score;
 use crate::experiment::{TraceExperiment, UnetStudy};
 use crate::sets::{self, LEAST, Line};
+use crate::trace::Control;
 
 pub(super) fn show(
     experiment: &TraceExperiment,
@@ -21,9 +23,11 @@ pub(super) fn show(
     downstream: &Downstream<'_>,
     shown: &mut Presentation,
 ) {
-    let all = sets::lines(study, rows);
-    shown.tables.push(components(experiment, name, study, &all, downstream));
+    let all = sets::lines(study, rows, Score::Clip);
+    let by_class = sets::lines(study, rows, Score::Class);
+    shown.tables.push(components(experiment, name, study, [&all, &by_class], downstream));
     shown.tables.push(parts(experiment, name, study, rows));
+    shown.tables.push(groups(experiment, name, study, rows));
     if study.controls.len() > 1 {
         shown.tables.push(controls(experiment, name, study, rows));
     }
@@ -34,9 +38,15 @@ pub(super) fn show(
     let drawn: Vec<(&String, &Vec<Line>)> =
         all.iter().filter(|(_, lines)| lines.iter().any(|line| line.recovery.is_some())).collect();
     if !drawn.is_empty() {
-        shown.figures.push(bars(experiment, name, &drawn));
-        shown.figures.extend(overlap(experiment, name, &drawn));
+        shown.figures.push(bars(experiment, name, &drawn, Score::Clip));
+        shown.figures.extend(overlap(experiment, name, &drawn, Score::Clip));
         shown.figures.extend(behind(name, &drawn, downstream));
+    }
+    let drawn: Vec<(&String, &Vec<Line>)> =
+        by_class.iter().filter(|(_, lines)| lines.iter().any(|line| line.recovery.is_some())).collect();
+    if !drawn.is_empty() {
+        shown.figures.push(bars(experiment, name, &drawn, Score::Class));
+        shown.figures.extend(overlap(experiment, name, &drawn, Score::Class));
     }
 }
 
@@ -95,13 +105,14 @@ fn components(
     experiment: &TraceExperiment,
     name: &str,
     study: &UnetStudy,
-    all: &BTreeMap<String, Vec<Line>>,
+    [all, by_class]: [&BTreeMap<String, Vec<Line>>; 2],
     downstream: &Downstream<'_>,
 ) -> Table {
     let mut rows = Vec::new();
     for (arm, lines) in all {
-        for line in lines {
+        for (line, class) in lines.iter().zip(&by_class[arm]) {
             let [mean, low, high] = Cell::interval(line.recovery, 3);
+            let estimate = |of: Option<Interval>| of.map(|interval| interval.estimate);
             let yes = |yes: Option<bool>| {
                 yes.map_or(Cell::Missing, |yes| Cell::from(if yes { "yes" } else { "no" }))
             };
@@ -112,12 +123,16 @@ fn components(
                 low,
                 high,
                 Cell::Number(line.recovery.map_or(0, |recovery| recovery.n) as f64, 0),
-                Cell::number(line.class.map(|class| class.estimate), 3),
                 Cell::number(line.foreign, 3),
                 Cell::number(line.p, 4),
                 yes(line.causal),
+                Cell::number(estimate(line.effect), 4),
+                Cell::number(line.absolute, 4),
                 Cell::number(line.score, 4),
                 yes(line.paper),
+                Cell::number(estimate(class.recovery), 3),
+                Cell::number(class.foreign, 3),
+                yes(class.causal),
                 Cell::number(downstream.get(line.component.as_str()).copied(), 3),
             ]);
         }
@@ -126,12 +141,13 @@ fn components(
         id: format!("{name}_components"),
         title: "Every component".to_owned(),
         caption: format!(
-            "Recovery of the CLIP-Score, (S(restored) − S(corrupted)) / (S(clean) − S(corrupted)), averaged over the kept captions and seeds with \
-             a 95 % bootstrap interval; the same of the classifier's probability; the recovery from a foreign donor (control N2); p of clean − \
+            "Recovery of the CLIP-Score, (S(restored) − S(corrupted)) / (S(clean) − S(corrupted)), averaged over the kept captions with \
+             a 95 % bootstrap interval (the seeds of a caption are averaged); the recovery from a foreign donor (control N2); p of clean − \
              foreign ≤ 0 after Holm over all components and attributes. Causal: the interval lies above {} and p < 0.05; not \
-             said of fewer than {LEAST} captions and seeds, or without the control. Paper mode: the mean score over the other captions reaches that \
-             of restored pictures in which the classifier finds the attribute, over the first half of the captions. Downstream: share of a \
-             pass's multiply-accumulates that is done behind the component (trap T4).",
+             said of fewer than {LEAST} captions, or without the control. AIE: mean of S(restored) − S(corrupted) over all captions, in cosines, and the mean \
+             of its absolute value (trap T8). Paper mode: the mean score over the other captions reaches that \
+             of restored pictures in which the classifier finds the attribute, over the first half of the captions. Then the same by the classifier's \
+             probability. Downstream: share of a pass's multiply-accumulates that is done behind the component (trap T4).",
             study.above
         ),
         columns: columns(&[
@@ -141,89 +157,118 @@ fn components(
             "ci_low",
             "ci_high",
             "n",
-            "recovery_class",
             "recovery_foreign",
             "p_holm",
             "causal",
+            "aie",
+            "absolute_ie",
             "score",
             "paper_mode_causal",
+            "recovery_class",
+            "recovery_class_foreign",
+            "causal_class",
             "downstream",
         ]),
         rows,
     }
 }
 
+/// A line of a table of means over captions: attribute, `of` what, score, metric, mean and interval. None where there is nothing.
+fn line(
+    experiment: &TraceExperiment,
+    rows: &Rows<'_>,
+    arm: &str,
+    [of, metric]: [&str; 2],
+    score: Score,
+    control: Option<Control>,
+) -> Option<Vec<Cell>> {
+    let mut tags = vec![("score", score.name()), ("attribute", arm)];
+    tags.extend(control.map(|control| ("control", control.name())));
+    let found = over_captions(rows, metric, of, &tags)?;
+    let [mean, low, high] = Cell::interval(Some(found), 3);
+    let named = [&label(experiment, arm), of, score.name(), metric].map(Cell::from);
+    let mut cells = named.to_vec();
+    cells.extend(control.map(|control| Cell::from(control.name())));
+    cells.extend([Cell::Number(found.n as f64, 0), mean, low, high]);
+    Some(cells)
+}
+
 fn parts(experiment: &TraceExperiment, name: &str, study: &UnetStudy, rows: &Rows<'_>) -> Table {
     let mut lines = Vec::new();
-    for arm in &study.arms {
-        let attribute = arm.as_str();
-        let tags = [("score", "clip"), ("attribute", attribute)];
-        let kinds = Part::ALL.map(|part| ("part_recovery", part.name()));
-        let groups = Group::ALL.map(|group| ("causal_share", group.name()));
-        for (metric, kind) in kinds.into_iter().chain(groups) {
-            let [mean, low, high] = Cell::interval(bootstrap_mean(&rows.values(metric, kind, &tags)), 3);
-            lines.push(vec![
-                Cell::from(label(experiment, arm).as_str()),
-                Cell::from(kind),
-                Cell::from(metric),
-                mean,
-                low,
-                high,
-            ]);
+    let told = |control: &&Control| matches!(control, Control::Clean | Control::OwnLatent);
+    for (arm, score) in study.arms.iter().flat_map(|arm| Score::ALL.map(|score| (arm, score))) {
+        for &control in study.controls.iter().filter(told) {
+            for metric in ["part_effect", "part_recovery"] {
+                let of =
+                    |part: Part| line(experiment, rows, arm, [part.name(), metric], score, Some(control));
+                lines.extend(Part::ALL.into_iter().filter_map(of));
+            }
         }
     }
     Table {
         id: format!("{name}_parts"),
-        title: "Kinds of components and groups of blocks".to_owned(),
-        caption: "Mean recovery of the CLIP-Score over the components of a kind, and the share of a group's components whose recovery exceeds the \
-                  threshold and the foreign donor's for a caption, both without `up_blocks.3`; 95 % bootstrap intervals over captions and seeds."
+        title: "Kinds of components".to_owned(),
+        caption: "Effect (S(restored) − S(corrupted), in units of the score, captions whose clean picture shows the attribute) and recovery (of the \
+                  kept captions), averaged over the components of a kind before `up_blocks.3`; 95 % bootstrap intervals over captions."
             .to_owned(),
-        columns: columns(&["attribute", "of", "metric", "mean", "ci_low", "ci_high"]),
+        columns: columns(&["attribute", "of", "score", "metric", "values", "n", "mean", "ci_low", "ci_high"]),
+        rows: lines,
+    }
+}
+
+fn groups(experiment: &TraceExperiment, name: &str, study: &UnetStudy, rows: &Rows<'_>) -> Table {
+    let mut lines = Vec::new();
+    for (arm, score) in study.arms.iter().flat_map(|arm| Score::ALL.map(|score| (arm, score))) {
+        let of = |group: Group| line(experiment, rows, arm, [group.name(), "causal_share"], score, None);
+        lines.extend(Group::ALL.into_iter().filter_map(of));
+    }
+    Table {
+        id: format!("{name}_groups"),
+        title: "Groups of blocks".to_owned(),
+        caption: "Share of a group's components whose recovery exceeds the threshold and the foreign donor's for a caption, without `up_blocks.3`; \
+                  95 % bootstrap intervals over the kept captions."
+            .to_owned(),
+        columns: columns(&["attribute", "of", "score", "metric", "n", "mean", "ci_low", "ci_high"]),
         rows: lines,
     }
 }
 
 fn controls(experiment: &TraceExperiment, name: &str, study: &UnetStudy, rows: &Rows<'_>) -> Table {
     let mut lines = Vec::new();
-    for arm in &study.arms {
-        for control in &study.controls {
-            let tags = [("score", "clip"), ("attribute", arm.as_str())];
-            let [mean, low, high] =
-                Cell::interval(bootstrap_mean(&rows.values("mean_recovery", control.name(), &tags)), 3);
-            let arm = label(experiment, arm);
-            lines.push(vec![Cell::from(arm.as_str()), Cell::from(control.name()), mean, low, high]);
+    for (arm, score) in study.arms.iter().flat_map(|arm| Score::ALL.map(|score| (arm, score))) {
+        for metric in ["mean_effect", "mean_recovery"] {
+            let of = |control: &Control| line(experiment, rows, arm, [control.name(), metric], score, None);
+            lines.extend(study.controls.iter().filter_map(of));
         }
     }
     Table {
         id: format!("{name}_controls"),
         title: "Where the restored values come from".to_owned(),
-        caption: "Mean recovery of the CLIP-Score over the components before `up_blocks.3`, 95 % bootstrap intervals over captions and seeds. Foreign: another caption's \
+        caption: "Mean effect (in units of the score) and recovery over the components before `up_blocks.3`, 95 % bootstrap intervals over captions. Foreign: another caption's \
                   clean run (N2); permuted: the clean run's channels, permuted (N3); noise: of the clean activation's norm (N4); own_latent: the clean text on \
-                  the restored run's own latents (T5); noising: the other direction, the clean run given the corrupted one's value, where 1 says that \
+                  the restored run's own latents (T5); noising: the other direction, the clean run given the corrupted one's value, where a recovery of 1 says that \
                   nothing was lost and 1 − the number is how far components are necessary."
             .to_owned(),
-        columns: columns(&["attribute", "values", "recovery", "ci_low", "ci_high"]),
+        columns: columns(&["attribute", "values", "score", "metric", "n", "mean", "ci_low", "ci_high"]),
         rows: lines,
     }
 }
 
 fn halves(experiment: &TraceExperiment, name: &str, study: &UnetStudy, rows: &Rows<'_>) -> Table {
     let mut lines = Vec::new();
-    for arm in &study.arms {
-        let attribute = arm.as_str();
-        for half in &study.halves {
-            let values =
-                rows.values("half_recovery", half.name(), &[("score", "clip"), ("attribute", attribute)]);
-            let [mean, low, high] = Cell::interval(bootstrap_mean(&values), 3);
-            let arm = label(experiment, arm);
-            lines.push(vec![Cell::from(arm.as_str()), Cell::from(half.name()), mean, low, high]);
+    for (arm, score) in study.arms.iter().flat_map(|arm| Score::ALL.map(|score| (arm, score))) {
+        for metric in ["half_effect", "half_recovery"] {
+            let of = |half: &crate::lockstep::Half| {
+                line(experiment, rows, arm, [half.name(), metric], score, None)
+            };
+            lines.extend(study.halves.iter().filter_map(of));
         }
     }
     Table {
         id: format!("{name}_halves"),
         title: "Which half of guidance is restored".to_owned(),
-        caption: "Mean recovery of the CLIP-Score over the components before `up_blocks.3`, 95 % bootstrap intervals over captions and seeds.".to_owned(),
-        columns: columns(&["attribute", "half", "recovery", "ci_low", "ci_high"]),
+        caption: "Mean effect (in units of the score) and recovery over the components before `up_blocks.3`, 95 % bootstrap intervals over captions.".to_owned(),
+        columns: columns(&["attribute", "half", "score", "metric", "n", "mean", "ci_low", "ci_high"]),
         rows: lines,
     }
 }
@@ -240,7 +285,22 @@ fn short(component: &str) -> String {
         .replacen("up.", "up", 1)
 }
 
-fn bars(experiment: &TraceExperiment, name: &str, all: &[(&String, &Vec<Line>)]) -> Figure {
+fn called(score: Score) -> &'static str {
+    match score {
+        Score::Clip => "the CLIP-Score",
+        Score::Class => "the classifier's probability",
+    }
+}
+
+/// Of the paper's score nothing is added to a file's name.
+fn suffix(score: Score) -> &'static str {
+    match score {
+        Score::Clip => "",
+        Score::Class => "_class",
+    }
+}
+
+fn bars(experiment: &TraceExperiment, name: &str, all: &[(&String, &Vec<Line>)], score: Score) -> Figure {
     let panel = |(arm, lines): &(&String, &Vec<Line>)| {
         let bar = |line: &Line| Bar {
             label: format!("{}{}", short(&line.component), if line.causal == Some(true) { " *" } else { "" }),
@@ -255,7 +315,7 @@ fn bars(experiment: &TraceExperiment, name: &str, all: &[(&String, &Vec<Line>)])
         let n = lines.iter().filter_map(|line| line.recovery).map(|recovery| recovery.n).max().unwrap_or(0);
         Panel {
             title: format!("{}, n = {n}", label(experiment, arm)),
-            x: Axis { label: "recovery of the CLIP-Score".to_owned(), ..Axis::default() },
+            x: Axis { label: format!("recovery of {}", called(score)), ..Axis::default() },
             y: Axis::default(),
             content: Content::Bars {
                 kinds: Part::ALL.map(|part| part.name().to_owned()).to_vec(),
@@ -265,9 +325,9 @@ fn bars(experiment: &TraceExperiment, name: &str, all: &[(&String, &Vec<Line>)])
         }
     };
     Figure {
-        id: format!("{name}_components"),
-        title: "What restoring one component brings back".to_owned(),
-        caption: "Components in the order of a pass; bars are means over the kept captions and seeds, lines 95 % bootstrap intervals, diamonds the \
+        id: format!("{name}_components{}", suffix(score)),
+        title: format!("What restoring one component brings back of {}", called(score)),
+        caption: "Components in the order of a pass; bars are means over the kept captions, lines 95 % bootstrap intervals, diamonds the \
                   same with a foreign donor (control N2). A star: causal by the rule of the table. Residual blocks carry the whole stream, the \
                   others a summand (trap T3), and towards the end restoring is copying the clean prediction (trap T4)."
             .to_owned(),
@@ -276,7 +336,12 @@ fn bars(experiment: &TraceExperiment, name: &str, all: &[(&String, &Vec<Line>)])
     }
 }
 
-fn overlap(experiment: &TraceExperiment, name: &str, all: &[(&String, &Vec<Line>)]) -> Option<Figure> {
+fn overlap(
+    experiment: &TraceExperiment,
+    name: &str,
+    all: &[(&String, &Vec<Line>)],
+    score: Score,
+) -> Option<Figure> {
     let decided: Vec<(&String, BTreeSet<&str>)> =
         all.iter().filter_map(|(arm, lines)| Some((*arm, sets::causal(lines)?))).collect();
     if decided.is_empty() {
@@ -286,9 +351,9 @@ fn overlap(experiment: &TraceExperiment, name: &str, all: &[(&String, &Vec<Line>
     let names: Vec<String> = all.iter().map(|arm| label(experiment, arm)).collect();
     let sized = names.iter().zip(&sets).map(|(name, set)| format!("{name} ({})", set.len())).collect();
     Some(Figure {
-        id: format!("{name}_jaccard"),
-        title: "How far the causal sets of two attributes agree".to_owned(),
-        caption: "Jaccard index of the sets of causal components (in parentheses: how many there are); a dash where neither attribute has any.".to_owned(),
+        id: format!("{name}_jaccard{}", suffix(score)),
+        title: format!("How far the causal sets of two attributes agree, by {}", called(score)),
+        caption: "Jaccard index of the sets of causal components before `up_blocks.3` (in parentheses: how many there are); a dash where neither attribute has any.".to_owned(),
         panels: vec![Panel {
             title: "Jaccard index".to_owned(),
             x: Axis::default(),
