@@ -198,10 +198,27 @@ pub(crate) fn of(experiment: &TraceExperiment, rows: &[Row]) -> Vec<Row> {
             Study::Text(study) => {
                 for_each(&study.arms, &study.captions, &own, |judged| text(study, judged, &mut all));
             }
-            Study::Identities(_) | Study::Sweep(_) => {}
+            Study::Sweep(_) => all.extend(own.0.iter().filter_map(|row| positive(row))),
+            Study::Identities(_) => {}
         }
     }
     all
+}
+
+/// Whether a noise lowers the score of a caption and seed.
+fn positive(row: &Row) -> Option<Row> {
+    let is_of = |score: &&Score| row.metric.strip_prefix("sweep_total_effect_") == Some(score.name());
+    let score = Score::ALL.iter().find(is_of)?;
+    let mut tags = row.tags.clone();
+    tags.insert("score".to_owned(), score.name().to_owned());
+    let value = f64::from(u8::from(row.value > 0.0));
+    Some(Row {
+        trial: "derived".to_owned(),
+        metric: "sweep_total_effect_is_positive".to_owned(),
+        value,
+        tags,
+        ..row.clone()
+    })
 }
 
 fn for_each(arms: &[String], captions: &Captions, rows: &Rows<'_>, mut then: impl FnMut(&Judged<'_>)) {
@@ -494,6 +511,18 @@ mod tests {
         assert!((floor(&units, Score::Clip, 0.1) - 0.08_f64.sqrt()).abs() < 1e-12);
         assert_eq!(floor(&units, Score::Clip, 0.5), 0.5);
         assert_eq!(floor(&units[..1], Score::Clip, 0.1), 0.1);
+    }
+
+    #[test]
+    fn a_noise_lowers_a_score_or_not() {
+        let of = |metric: &str, value: f64| {
+            positive(&Row { at: Some(7.0), ..row("style-00", 0, metric, value, &[("unit", "std")]) })
+        };
+        let found = of("sweep_total_effect_class", 0.2).unwrap_or_else(|| panic!("no row"));
+        assert_eq!((found.value, found.at, found.tags["score"].as_str()), (1.0, Some(7.0), "class"));
+        assert_eq!(found.tags["unit"], "std");
+        assert!(of("sweep_total_effect_clip", -0.1).is_some_and(|row| row.value == 0.0));
+        assert!(of("sweep_sigma", 1.0).is_none());
     }
 
     #[test]

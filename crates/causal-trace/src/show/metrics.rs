@@ -13,7 +13,7 @@ pub(super) fn explained() -> Vec<(String, String)> {
             "Probability that the attribute classifier gives to the class that the caption names.",
         ),
         (
-            "total_effect, total_effect_is_positive",
+            "total_effect, total_effect_is_positive, sweep_…",
             "TE = S(clean) − S(corrupted), of either score; 1 where it is above 0.",
         ),
         (

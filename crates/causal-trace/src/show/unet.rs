@@ -34,20 +34,23 @@ pub(super) fn show(
     if study.halves.len() > 1 {
         shown.tables.push(halves(experiment, name, study, rows));
     }
-    // An attribute none of whose captions is kept has nothing to draw.
-    let drawn: Vec<(&String, &Vec<Line>)> =
-        all.iter().filter(|(_, lines)| lines.iter().any(|line| line.recovery.is_some())).collect();
+    let drawn = drawn(&all);
     if !drawn.is_empty() {
         shown.figures.push(bars(experiment, name, &drawn, Score::Clip));
         shown.figures.extend(overlap(experiment, name, &drawn, Score::Clip));
         shown.figures.extend(behind(name, &drawn, downstream));
     }
-    let drawn: Vec<(&String, &Vec<Line>)> =
-        by_class.iter().filter(|(_, lines)| lines.iter().any(|line| line.recovery.is_some())).collect();
+    let drawn = self::drawn(&by_class);
     if !drawn.is_empty() {
         shown.figures.push(bars(experiment, name, &drawn, Score::Class));
         shown.figures.extend(overlap(experiment, name, &drawn, Score::Class));
     }
+}
+
+/// The attributes of which there is something to draw: of a single caption the gallery shows more than bars.
+fn drawn(all: &BTreeMap<String, Vec<Line>>) -> Vec<(&String, &Vec<Line>)> {
+    let has_several = |line: &Line| line.recovery.is_some_and(|recovery| recovery.n > 1);
+    all.iter().filter(|(_, lines)| lines.iter().any(has_several)).collect()
 }
 
 /// Share of a pass that lies behind each component, where the identities were measured.
