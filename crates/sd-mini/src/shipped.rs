@@ -98,7 +98,7 @@ impl Shipped {
         let here = std::env::current_dir()?;
         let Some(root) = here.ancestors().find(|folder| folder.join(PLACE).join(MANIFEST).is_file()) else {
             bail!(
-                "{}: no folder above this one has {PLACE}\n  help: the weights of sd-mini come with the repository: start this command \
+                "{}: no folder above this one has {PLACE}/{MANIFEST}\n  help: the weights of sd-mini come with the repository: start this command \
                  inside it (`git checkout -- {PLACE}` brings them back), or name a folder",
                 here.display()
             )
