@@ -392,8 +392,7 @@ fn strongest<'a>(judged: &Judged<'a>, is_one: impl Fn(&State<'_>) -> bool) -> Op
 
 /// Mean of what there is.
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let (sum, count) = values.fold((0.0, 0usize), |(sum, count), value| (sum + value, count + 1));
-    (count > 0).then(|| sum / count as f64)
+    stats::mean(&values.collect::<Vec<_>>()).ok()
 }
 
 #[cfg(test)]

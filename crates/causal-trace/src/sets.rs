@@ -8,7 +8,7 @@ use sd_core::rng::Rng;
 
 use crate::components::Group;
 use crate::effects::{self, Score, is_inner, tag};
-use crate::experiment::{Study, TextStudy, TraceExperiment, UnetStudy};
+use crate::experiment::{Study, TraceExperiment, UnetStudy};
 use crate::trace::Control;
 
 /// Captions that are kept, without which no set is determined: with fewer no p-value survives Holm over all components.
@@ -202,13 +202,10 @@ pub(crate) fn derived(experiment: &TraceExperiment, rows: &[Row]) -> Vec<Row> {
     let effects = effects::of(experiment, rows);
     let mut all = Vec::new();
     for (name, study) in &experiment.studies {
+        let Study::Unet(study) = study else { continue };
         let own = Rows(rows.iter().chain(&effects).filter(|row| row.study == *name).collect());
         for score in Score::ALL {
-            let found = match study {
-                Study::Unet(study) => of_components(study, &own, score),
-                Study::Text(study) => of_states(study, &own, score),
-                Study::Identities(_) | Study::Sweep(_) => Vec::new(),
-            };
+            let found = of_components(study, &own, score);
             all.extend(found.into_iter().map(|(metric, arm, value)| Row {
                 trial: "derived".to_owned(),
                 study: name.clone(),
@@ -313,37 +310,6 @@ fn p_alike(a: &Recoveries, b: &Recoveries) -> Option<f64> {
         as_far += usize::from(distance(&pooled) >= seen);
     }
     (!a.0.is_empty() && !b.0.is_empty()).then(|| as_far as f64 / (DEALS + 1) as f64)
-}
-
-/// Of the sets of states of the text encoder: those whose mean recovery over captions has its interval above the threshold.
-fn of_states(study: &TextStudy, rows: &Rows<'_>, score: Score) -> Vec<Found> {
-    let mut all = Vec::new();
-    for arm in &study.arms {
-        let mut states: BTreeMap<[&str; 3], ByUnit<'_>> = BTreeMap::new();
-        for row in rows.select(score.recovery(), arm, &[]) {
-            let state = ["part", "layer", "token"].map(|name| tag(&row.tags, name));
-            if ["self_attn", "mlp"].contains(&state[0]) {
-                states.entry(state).or_default().insert((row.case.as_str(), row.seed), row.value);
-            }
-        }
-        let means =
-            states.into_iter().filter_map(|(state, units)| Some((state, interval(&by_case(&units))?)));
-        let decided: Vec<([&str; 3], bool)> = means
-            .filter(|(_, mean)| mean.n >= LEAST)
-            .map(|(state, mean)| (state, mean.low > study.above))
-            .collect();
-        if decided.is_empty() {
-            continue;
-        }
-        let set: Vec<[&str; 3]> =
-            decided.iter().filter(|(_, causal)| *causal).map(|(state, _)| *state).collect();
-        let has_first = set.contains(&["self_attn", "0", "last subject"]);
-        all.push(("text_set_size", arm.clone(), set.len() as f64));
-        all.push(("text_set_has_first", arm.clone(), f64::from(u8::from(has_first))));
-        let mlps = set.iter().filter(|state| state[0] == "mlp").count();
-        all.push(("text_set_mlps", arm.clone(), mlps as f64));
-    }
-    all
 }
 
 /// Mean recovery beyond that from a foreign donor, at least 0.
@@ -496,38 +462,6 @@ mod tests {
             .for_each(|row| row.value = 0.5);
         let found = of_components(&study, &Rows::of(&all, "unet"), Score::Clip);
         assert!(found.iter().all(|(name, ..)| *name != "largest_jaccard"));
-    }
-
-    #[test]
-    fn states_of_the_text_encoder_make_sets_from_ten_captions_on() {
-        let study: TextStudy = serde_json::from_value(serde_json::json!({
-            "arms": ["style"], "captions": {"count": 12, "floor": 0.0}, "making": {"steps": 1, "guidance": 2.0}, "parts": ["self_attn", "mlp"],
-            "above": 0.3,
-        }))
-        .unwrap_or_else(|error| panic!("{error}"));
-        let states = [
-            ("self_attn", "0", "last subject", 0.9),
-            ("self_attn", "1", "last subject", 0.2),
-            ("mlp", "0", "+1", 0.6),
-        ];
-        let (_, planted) = planted();
-        let mut rows = Vec::new();
-        for index in 0..12 {
-            for (part, layer, token, value) in states {
-                let tags = [("part", part), ("layer", layer), ("token", token)];
-                rows.push(Row {
-                    case: format!("style-{index:02}"),
-                    value: value + 0.01 * f64::from(index % 5 - 2),
-                    tags: tags.map(|(name, tag)| (name.to_owned(), tag.to_owned())).into(),
-                    ..planted[0].clone()
-                });
-            }
-        }
-        let found = of_states(&study, &Rows::of(&rows, "unet"), Score::Clip);
-        let values: Vec<(&str, f64)> = found.iter().map(|(name, _, value)| (*name, *value)).collect();
-        assert_eq!(values, [("text_set_size", 2.0), ("text_set_has_first", 1.0), ("text_set_mlps", 1.0)]);
-        let few: Vec<Row> = rows.into_iter().filter(|row| row.case.as_str() < "style-05").collect();
-        assert!(of_states(&study, &Rows::of(&few, "unet"), Score::Clip).is_empty());
     }
 
     #[test]

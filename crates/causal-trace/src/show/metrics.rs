@@ -59,11 +59,6 @@ pub(super) fn explained() -> Vec<(String, String)> {
              squares summed over components).",
         ),
         (
-            "text_set_size, text_set_has_first, text_set_mlps",
-            "Of the text encoder's states whose mean ρ over captions has its 95 % interval above the threshold: how many there are, whether the first \
-             self-attention at the last subject token is one, how many are MLPs'. From ten captions on.",
-        ),
-        (
             "half_effect, half_recovery",
             "IE and ρ averaged over the components before `up_blocks.3`, by the half of guidance that is restored.",
         ),

@@ -95,16 +95,28 @@ fn draw(
     Ok(scalable(&svg, size, &figure.title))
 }
 
-/// Replaces the backend's fixed size by one that scales, and gives the picture a name for those who cannot see it.
+/// What the backend writes on element after element: said once on the whole, which they inherit it from.
+const INHERITED: [&str; 3] = [
+    " font-family=\"system-ui, -apple-system, &apos;Segoe UI&apos;, Roboto, Helvetica, Arial, sans-serif\"",
+    " fill=\"none\"",
+    " stroke-width=\"2\"",
+];
+/// What it writes though it goes without saying.
+const NEEDLESS: [&str; 3] = [" opacity=\"1\"", " stroke=\"none\"", ".000000000000004"];
+
+/// Replaces the backend's fixed size by one that scales, and gives the picture a name for those who cannot see it. Every kind of mark has
+/// its own fill or stroke in the body, so that what is inherited changes no picture.
 fn scalable(svg: &str, size: (f64, f64), title: &str) -> String {
     let body = svg.split_once('>').map_or("", |(_, body)| body);
+    let body = INHERITED.iter().chain(&NEEDLESS).fold(body.to_owned(), |body, usual| body.replace(usual, ""));
     let (width, height) = ((size.0 * FINE).ceil(), (size.1 * FINE).ceil());
     let name = title.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" viewBox=\"0 0 {width} {height}\" \
-         role=\"img\" aria-label=\"{name}\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"#FFFFFF\"/>{body}",
+         role=\"img\" aria-label=\"{name}\"{}>\n<rect width=\"{width}\" height=\"{height}\" fill=\"#FFFFFF\"/>{body}",
         size.0.ceil(),
         size.1.ceil(),
+        INHERITED.concat(),
     )
 }
 

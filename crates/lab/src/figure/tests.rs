@@ -121,6 +121,7 @@ fn every_kind_of_content_gives_a_whole_svg_twice_the_same() {
         let figure = figure(content);
         let svg = render(&figure).unwrap();
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+        assert!(svg.matches("font-family").count() == 1 && !svg.contains("opacity=\"1\""));
         assert!(svg.contains("viewBox") && svg.contains("p &amp; q") && svg.contains("a &lt; b"));
         assert!(!svg.contains("NaN"));
         assert_eq!(svg, render(&figure).unwrap());
