@@ -51,17 +51,24 @@ pub(crate) trait Real:
 {
     /// What [`simd::vectorised`] functions compute on where the machine has AVX-512.
     type Wide: simd::Vector<Self>;
+    /// What they compute on where it has AVX2.
+    type Double: simd::Vector<Self>;
 }
 
 impl Real for f32 {
     #[cfg(target_arch = "x86_64")]
     type Wide = simd::Zmm;
+    #[cfg(target_arch = "x86_64")]
+    type Double = simd::Pair;
     #[cfg(not(target_arch = "x86_64"))]
     type Wide = Self;
+    #[cfg(not(target_arch = "x86_64"))]
+    type Double = Self;
 }
 
 impl Real for f64 {
     type Wide = Self;
+    type Double = Self;
 }
 
 /// Runs an expression with the type `$T` bound to the element type of `$dtype`; an error of `$op` for any other dtype.

@@ -1,11 +1,14 @@
 //! One source, several instruction sets: [`vectorised!`] compiles a function for baseline x86-64, AVX2 and AVX-512 and calls the
 //! widest that the machine has.
 //!
-//! Functions are generic over the element type `T` and a [`Vector`] of it. For AVX-512 and `f32` the vector is [`Zmm`], sixteen
-//! elements by name; otherwise it is `T` itself, and the loops are left to the compiler (which made gathers of the short ones
-//! where it was left alone with 512 bits). A product is fused with a sum exactly where the source says so and sums are cut in
+//! Functions are generic over the element type `T` and a [`Vector`] of it. For `f32` the vector is sixteen elements by name, [`Zmm`] for
+//! AVX-512 and [`Pair`] for AVX2; otherwise it is `T` itself, and the loops are left to the compiler (which made gathers of the short ones
+//! where it was left alone with 512 bits). What works on registers alone, whatever the element type, is written once for
+//! [`Sixteen`] and compiled for both by [`on_sixteen!`]. A product is fused with a sum exactly where the source says so and sums are cut in
 //! lanes by the source, so every instruction set gives the same bits.
 
+#[cfg(target_arch = "x86_64")]
+mod pair;
 #[cfg(target_arch = "x86_64")]
 mod zmm;
 
@@ -14,7 +17,9 @@ use std::sync::OnceLock;
 
 use super::Math;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use zmm::Zmm;
+use super::math::Single;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use {pair::Pair, zmm::Zmm};
 
 /// One or more elements on which a kernel computes at once.
 pub(crate) trait Vector<T>:
@@ -89,6 +94,56 @@ macro_rules! scalar_vector {
 scalar_vector!(f32);
 scalar_vector!(f64);
 
+/// Sixteen `f32` in registers, with what tiles and transforms need beyond arithmetic. A *lane* of four is 128 bits.
+#[cfg(target_arch = "x86_64")]
+pub(crate) trait Sixteen: Vector<f32> + Single {
+    /// # Safety
+    /// Sixteen numbers may be read.
+    unsafe fn read(from: *const f32) -> Self;
+    /// The first `count` numbers and zeros.
+    ///
+    /// # Safety
+    /// `count` numbers, and no more than sixteen, may be read.
+    unsafe fn read_first(from: *const f32, count: usize) -> Self;
+    /// # Safety
+    /// Sixteen numbers may be written.
+    unsafe fn write(self, to: *mut f32);
+    /// Writes the first `count` numbers.
+    ///
+    /// # Safety
+    /// `count` numbers, and no more than sixteen, may be written.
+    unsafe fn write_first(self, to: *mut f32, count: usize);
+    /// The numbers at sixteen offsets.
+    ///
+    /// # Safety
+    /// Each may be read.
+    unsafe fn gather(from: *const f32, offsets: &[i32; 16]) -> Self;
+    /// Eight numbers from one place and eight from another.
+    ///
+    /// # Safety
+    /// They may be read.
+    unsafe fn octets(low: *const f32, high: *const f32) -> Self;
+    /// Four numbers from each of four places.
+    ///
+    /// # Safety
+    /// They may be read.
+    unsafe fn quads(from: [*const f32; 4]) -> Self;
+    /// The four lanes of four.
+    fn quarters(self) -> [std::arch::x86_64::__m128; 4];
+    /// `b − self · a`, rounded once.
+    fn negated_multiply_add(self, a: Self, b: Self) -> Self;
+    /// The nearest whole numbers, halves to the even one.
+    fn rounded(self) -> Self;
+    /// `self` in the first `count` elements, `other` in those behind.
+    fn first(self, count: usize, other: Self) -> Self;
+    /// Transposes the 4×4 blocks that the four lanes of four vectors form.
+    fn transpose_in_lanes(x: [Self; 4]) -> [Self; 4];
+    /// Lanes 0 and 2 of `self`, then of `other`.
+    fn even_lanes(self, other: Self) -> Self;
+    /// Lanes 1 and 3 of `self`, then of `other`.
+    fn odd_lanes(self, other: Self) -> Self;
+}
+
 /// An instruction set for which the loops were compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Isa {
@@ -142,7 +197,7 @@ macro_rules! vectorised {
             #[target_feature(enable = "avx2,fma")]
             #[allow(clippy::too_many_arguments)]
             fn avx2<$T: $crate::ops::Real>($($arg: $ty),*) $(-> $ret)? {
-                on::<$T, $T>($($arg),*)
+                on::<$T, $T::Double>($($arg),*)
             }
 
             #[cfg(target_arch = "x86_64")]
@@ -165,6 +220,45 @@ macro_rules! vectorised {
     };
 }
 pub(crate) use vectorised;
+
+/// Defines an unsafe function whose body computes on a [`Sixteen`] `$V`, compiled for AVX2 and for AVX-512. On a machine that has
+/// neither it may not be called: [`Isa::of_machine`] is asked before.
+#[cfg(target_arch = "x86_64")]
+macro_rules! on_sixteen {
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident<$V:ident>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        $vis unsafe fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn on<$V: $crate::ops::simd::Sixteen>($($arg: $ty),*) $(-> $ret)? $body
+
+            #[target_feature(enable = "avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn avx2($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the caller's promise.
+                unsafe { on::<$crate::ops::simd::Pair>($($arg),*) }
+            }
+
+            #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn avx512($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the caller's promise.
+                unsafe { on::<$crate::ops::simd::Zmm>($($arg),*) }
+            }
+
+            match $crate::ops::simd::Isa::of_machine() {
+                // SAFETY: the caller's promise, and the machine has what the function was compiled for.
+                $crate::ops::simd::Isa::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                $crate::ops::simd::Isa::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::ops::simd::Isa::Baseline => unreachable!("asked for without AVX2"),
+            }
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+pub(crate) use on_sixteen;
 
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;

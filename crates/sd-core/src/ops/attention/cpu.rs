@@ -8,9 +8,12 @@ use rayon::prelude::*;
 
 use super::Dims;
 #[cfg(target_arch = "x86_64")]
-use super::avx512;
+use super::tiled;
 use crate::ops::Real;
+use crate::ops::lanes::{block_sums, largest, update};
 use crate::ops::matmul::{View, product};
+use crate::ops::moments::BLOCK as BLOCK_SUM;
+use crate::ops::simd::vectorised;
 
 /// Probabilities held at a time, about.
 const BLOCK: usize = 1 << 18;
@@ -31,7 +34,7 @@ pub(super) fn forward_f32(dims: &Dims, q: &[f32], k: &[f32], v: &[f32]) -> (Vec<
     #[cfg(target_arch = "x86_64")]
     if crate::ops::tile::available() {
         let (mut y, mut lse) = (vec![0.0; q.len()], vec![0.0; dims.heads * dims.queries]);
-        avx512::forward(dims, q, k, v, &mut y, &mut lse);
+        tiled::forward(dims, q, k, v, &mut y, &mut lse);
         return (y, lse);
     }
     forward(dims, q, k, v)
@@ -42,7 +45,7 @@ pub(super) fn backward_f32(dims: &Dims, saved: &Saved<'_, f32>) -> [Vec<f32>; 3]
     #[cfg(target_arch = "x86_64")]
     if crate::ops::tile::available() {
         let [mut dq, mut dk, mut dv] = [saved.q, saved.k, saved.v].map(|like| vec![0.0; like.len()]);
-        avx512::backward(dims, saved, &mut dq, &mut dk, &mut dv);
+        tiled::backward(dims, saved, &mut dq, &mut dk, &mut dv);
         return [dq, dk, dv];
     }
     backward(dims, saved)
@@ -94,10 +97,24 @@ fn normalise<T: Real>(dims: &Dims, rows: Range<usize>, p: &mut [T], lse: &mut [T
     for ((query, p), lse) in rows.zip(p.chunks_exact_mut(dims.keys)).zip(lse) {
         let (seen, hidden) = p.split_at_mut(seen(dims, query));
         hidden.fill(T::zero());
-        let highest = seen.iter().map(|x| x.to_f64()).fold(f64::NEG_INFINITY, f64::max);
-        let total: f64 = seen.iter().map(|x| (x.to_f64() - highest).exp()).sum();
-        seen.iter_mut().for_each(|x| *x = T::from_f64((x.to_f64() - highest).exp() / total));
-        *lse = T::from_f64((highest + total.ln()) / std::f64::consts::LN_2);
+        *lse = normalise_row(seen);
+    }
+}
+
+vectorised! {
+    /// Logits of one query → probabilities; returns log₂ Σ e^logit.
+    fn normalise_row<T, V>(p: &mut [T]) -> T {
+        let highest = largest::<T, V>(p);
+        let top = V::splat(highest);
+        update!(T, V, logit, p, [], (logit - top).exp_of_negative());
+        let nothing = V::splat(T::zero());
+        let mut total = 0.0;
+        for p in p.chunks(BLOCK_SUM) {
+            total += block_sums!(T, V, [p: p], (p, nothing)).0.to_f64();
+        }
+        let share = V::splat(T::from_f64(1.0 / total));
+        update!(T, V, power, p, [], power * share);
+        T::from_f64((highest.to_f64() + total.ln()) / std::f64::consts::LN_2)
     }
 }
 
@@ -181,16 +198,25 @@ fn backward_rows<T: Real>(
             saved.dy[row.clone()].iter().zip(&saved.y[row]).map(|(a, b)| a.to_f64() * b.to_f64()).sum();
         let seen = seen(dims, rows.start + index);
         let lse = saved.lse[index].to_f64() * std::f64::consts::LN_2;
-        for (key, (p, ds)) in p.iter_mut().zip(ds).enumerate() {
-            let probability = if key < seen { (p.to_f64() - lse).exp() } else { 0.0 };
-            *ds = T::from_f64(probability * (ds.to_f64() - dot) * dims.scale);
-            *p = T::from_f64(probability);
-        }
+        let (seen_p, hidden_p) = p.split_at_mut(seen);
+        let (seen_ds, hidden_ds) = ds.split_at_mut(seen);
+        hidden_p.fill(T::zero());
+        hidden_ds.fill(T::zero());
+        probabilities(seen_p, seen_ds, [lse, dot, dims.scale].map(T::from_f64));
     }
     let (p, ds) = (View::new(&p, count, dims.keys), View::new(&ds, count, dims.keys));
     product(dq, head, ds, View::new(saved.k, dims.keys, head), false);
     product(dk, head, ds.transposed(), View::new(saved.q, count, head), true);
     product(dv, head, p.transposed(), dy, true);
+}
+
+vectorised! {
+    /// For one query, `row` its lse, dot and scale: logits → P = e^(logit − lse), and dP → dS = P ∘ (dP − dot) · scale.
+    fn probabilities<T, V>(p: &mut [T], ds: &mut [T], row: [T; 3]) {
+        let [lse, dot, scale] = row.map(V::splat);
+        update!(T, V, logit, p, [], (logit - lse).exp_of_negative());
+        update!(T, V, gradient, ds, [p: p], p * (gradient - dot) * scale);
+    }
 }
 
 /// The definition, in the reader's order: what every other path is tested against. Returns (y, dq, dk, dv) for a given dy.

@@ -6,10 +6,10 @@
 //! [`attention`] never holds the map p, whose Tq·Tk numbers a head are what fills memory at high resolution. Where somebody must see or
 //! change the map, [`attention_with_map`] hands it out.
 
-#[cfg(target_arch = "x86_64")]
-mod avx512;
 mod cpu;
 pub mod cuda;
+#[cfg(target_arch = "x86_64")]
+mod tiled;
 
 use std::sync::OnceLock;
 

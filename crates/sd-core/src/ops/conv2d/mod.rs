@@ -3,8 +3,8 @@
 //! `y[n,o,i,j] = Σ_{c,u,v} w[o,c,u,v] · x[n,c,i·s+u−p,j·s+v−p]`, zero outside the image.
 //! Shapes: x (N, C, H, W), w (O, C, U, V), y (N, O, (H+2p−U)/s+1, (W+2p−V)/s+1).
 //!
-//! On the CPU, 3×3 convolutions of stride 1 in `f32` go through Winograd's minimal filtering where the machine has AVX-512
-//! (`winograd`), all others through a tiled im2col and `gemm` (`cpu`). Neither holds more than some megabytes beside its operands,
+//! On the CPU, 3×3 convolutions of stride 1 in `f32` go through Winograd's minimal filtering where the machine has AVX2 or
+//! AVX-512 (`winograd`, the same bits on both), all others through a tiled im2col and `gemm` (`cpu`). Neither holds more than some megabytes beside its operands,
 //! whatever the batch. Winograd's rounding error against exact arithmetic is some two and a half times that of the direct sum:
 //! at 64 channels 8·10⁻⁷ of the result's root mean square, where the direct way in `f32` has 3·10⁻⁷.
 

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
-use super::Vector;
+use super::{Sixteen, Vector};
 use crate::ops::Math;
 use crate::ops::math::{self, Single};
 
@@ -168,5 +168,110 @@ impl Vector<f32> for Zmm {
     #[inline(always)]
     fn largest(self) -> f32 {
         instruction!(_mm512_reduce_max_ps(self.0))
+    }
+}
+
+impl Sixteen for Zmm {
+    #[inline(always)]
+    unsafe fn read(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { _mm512_loadu_ps(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn read_first(from: *const f32, count: usize) -> Self {
+        // SAFETY: the mask keeps the load inside what the caller promises.
+        Self(unsafe { _mm512_maskz_loadu_ps(mask(count), from) })
+    }
+
+    #[inline(always)]
+    unsafe fn write(self, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_storeu_ps(to, self.0) };
+    }
+
+    #[inline(always)]
+    unsafe fn write_first(self, to: *mut f32, count: usize) {
+        // SAFETY: the mask keeps the store inside what the caller promises.
+        unsafe { _mm512_mask_storeu_ps(to, mask(count), self.0) };
+    }
+
+    #[inline(always)]
+    unsafe fn gather(from: *const f32, offsets: &[i32; 16]) -> Self {
+        // SAFETY: sixteen integers are read from an array of sixteen; the caller's promise for `from`.
+        Self(unsafe { _mm512_i32gather_ps::<4>(_mm512_loadu_si512(offsets.as_ptr().cast()), from.cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn octets(low: *const f32, high: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (low, high) =
+                (_mm256_castps_pd(_mm256_loadu_ps(low)), _mm256_castps_pd(_mm256_loadu_ps(high)));
+            Self(_mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castpd256_pd512(low), high)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn quads(from: [*const f32; 4]) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let quads = _mm512_castps128_ps512(_mm_loadu_ps(from[0]));
+            let quads = _mm512_insertf32x4::<1>(quads, _mm_loadu_ps(from[1]));
+            let quads = _mm512_insertf32x4::<2>(quads, _mm_loadu_ps(from[2]));
+            Self(_mm512_insertf32x4::<3>(quads, _mm_loadu_ps(from[3])))
+        }
+    }
+
+    #[inline(always)]
+    fn quarters(self) -> [__m128; 4] {
+        instruction!([
+            _mm512_extractf32x4_ps::<0>(self.0),
+            _mm512_extractf32x4_ps::<1>(self.0),
+            _mm512_extractf32x4_ps::<2>(self.0),
+            _mm512_extractf32x4_ps::<3>(self.0),
+        ])
+    }
+
+    #[inline(always)]
+    fn negated_multiply_add(self, a: Self, b: Self) -> Self {
+        Self(instruction!(_mm512_fnmadd_ps(self.0, a.0, b.0)))
+    }
+
+    #[inline(always)]
+    fn rounded(self) -> Self {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        Self(instruction!(_mm512_roundscale_ps::<NEAREST>(self.0)))
+    }
+
+    #[inline(always)]
+    fn first(self, count: usize, other: Self) -> Self {
+        Self(instruction!(_mm512_mask_mov_ps(other.0, mask(count), self.0)))
+    }
+
+    #[inline(always)]
+    fn transpose_in_lanes([a, b, c, d]: [Self; 4]) -> [Self; 4] {
+        instruction! {{
+            let (ab, cd) = (_mm512_unpacklo_ps(a.0, b.0), _mm512_unpacklo_ps(c.0, d.0));
+            let (ab_high, cd_high) = (_mm512_unpackhi_ps(a.0, b.0), _mm512_unpackhi_ps(c.0, d.0));
+            let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+            let (ab_high, cd_high) = (_mm512_castps_pd(ab_high), _mm512_castps_pd(cd_high));
+            [
+                Self(_mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd))),
+                Self(_mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd))),
+                Self(_mm512_castpd_ps(_mm512_unpacklo_pd(ab_high, cd_high))),
+                Self(_mm512_castpd_ps(_mm512_unpackhi_pd(ab_high, cd_high))),
+            ]
+        }}
+    }
+
+    #[inline(always)]
+    fn even_lanes(self, other: Self) -> Self {
+        Self(instruction!(_mm512_shuffle_f32x4::<0x88>(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn odd_lanes(self, other: Self) -> Self {
+        Self(instruction!(_mm512_shuffle_f32x4::<0xdd>(self.0, other.0)))
     }
 }

@@ -12,12 +12,13 @@ mod transform;
 mod weight;
 mod window;
 
-use std::arch::x86_64::*;
+use std::arch::x86_64::{__m128, _mm_storeu_ps};
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::super::scratch::Scratch;
+use super::super::simd::{Sixteen, on_sixteen};
 use super::super::tile::{self, Depth, LANES, MAX_ROWS, Rows, Shared, even_pieces};
 use super::Geometry;
 use transform::{OUT, POINTS};
@@ -154,7 +155,7 @@ fn transform_weights(spec: &Spec, kernels: Kernels<'_>, panels: &[Range<usize>],
     assert!(weights.len() >= (last.end - first.start) * POINTS * spec.c_in, "no room for the weights");
     let all = Shared(weights.start());
     panels.par_iter().for_each(|panel| {
-        // SAFETY: `Spec::new` saw AVX-512F. Panel o..o' writes elements 36·C·(o − first) .. 36·C·(o' − first), its own.
+        // SAFETY: `Spec::new` saw AVX2 at least. Panel o..o' writes elements 36·C·(o − first) .. 36·C·(o' − first), its own.
         unsafe {
             let out = all.at((panel.start - first.start) * POINTS * spec.c_in);
             transform_weight_panel(spec, kernels, panel.clone(), out);
@@ -162,26 +163,25 @@ fn transform_weights(spec: &Spec, kernels: Kernels<'_>, panels: &[Range<usize>],
     });
 }
 
-/// # Safety
-/// AVX-512F; `out` has room for 36 · inputs · outputs of the panel.
-#[target_feature(enable = "avx512f")]
-unsafe fn transform_weight_panel(spec: &Spec, kernels: Kernels<'_>, panel: Range<usize>, out: *mut f32) {
-    let rows = panel.len();
-    let mask: __mmask16 = (1 << rows) - 1;
-    let lanes = std::array::from_fn::<i32, LANES, _>(|lane| (lane.min(rows - 1) * kernels.out_stride) as i32);
-    // SAFETY: sixteen integers are read from an array of sixteen.
-    let lanes = unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) };
-    for c in 0..spec.c_in {
-        let start = panel.start * kernels.out_stride + c * kernels.in_stride;
-        let taps = std::array::from_fn(|k| {
-            let tap = if kernels.turned { 8 - k } else { k };
-            // SAFETY: output < outputs, c < inputs, tap < 9: within the kernels, whose length `convolve` checked.
-            unsafe { _mm512_i32gather_ps::<4>(lanes, kernels.data.as_ptr().add(start + tap).cast()) }
-        });
-        transform::weight(taps, |point, value| {
-            // SAFETY: `rows` numbers at (point, c) of the panel's room.
-            unsafe { _mm512_mask_storeu_ps(out.add((point * spec.c_in + c) * rows), mask, value) }
-        });
+on_sixteen! {
+    /// # Safety
+    /// The machine has AVX2; `out` has room for 36 · inputs · outputs of the panel.
+    unsafe fn transform_weight_panel<V>(spec: &Spec, kernels: Kernels<'_>, panel: Range<usize>, out: *mut f32) {
+        let rows = panel.len();
+        let lanes = std::array::from_fn::<i32, LANES, _>(|lane| (lane.min(rows - 1) * kernels.out_stride) as i32);
+        for c in 0..spec.c_in {
+            let start = panel.start * kernels.out_stride + c * kernels.in_stride;
+            let mut taps = [V::splat(0.0); 9];
+            for (k, taps) in taps.iter_mut().enumerate() {
+                let tap = if kernels.turned { 8 - k } else { k };
+                // SAFETY: output < outputs, c < inputs, tap < 9: within the kernels, whose length `convolve` checked.
+                *taps = unsafe { V::gather(kernels.data.as_ptr().add(start + tap), &lanes) };
+            }
+            for (point, value) in transform::weight(taps).into_iter().enumerate() {
+                // SAFETY: `rows` numbers, at most fourteen, at (point, c) of the panel's room.
+                unsafe { value.write_first(out.add((point * spec.c_in + c) * rows), rows) };
+            }
+        }
     }
 }
 
@@ -195,19 +195,31 @@ fn transform_data(spec: &Spec, x: &[f32], block: Range<usize>, data: &Scratch) {
     (0..spec.c_in).into_par_iter().for_each_init(
         || window.buffer(),
         |buffer, c| {
-            // SAFETY: `Spec::new` saw AVX-512F.
-            unsafe { window.fill(buffer, x, |image| (image * spec.c_in + c) * plane) };
-            for (group, offsets) in window.offsets.as_chunks::<LANES>().0.iter().enumerate() {
-                let (panel, half) = (group / 2, group % 2 * LANES);
-                // SAFETY: `Spec::new` saw AVX-512F; the window holds every patch that `offsets` names; point k of channel c and this
-                // half of the panel is written here alone.
-                unsafe {
-                    let out = out.at((panel * spec.c_in + c) * PANEL + half);
-                    transform::data(buffer.start(), offsets, window.stride, out, panels * spec.c_in * PANEL);
-                }
+            let planes = window.planes(|image| (image * spec.c_in + c) * plane);
+            // SAFETY: `Spec::new` saw AVX2 at least; the panels of channel c are written here alone.
+            unsafe {
+                let out = out.at(c * PANEL);
+                window.fill(buffer, x, &planes);
+                transform_window(&window, buffer, spec.c_in * PANEL, out, panels * spec.c_in * PANEL);
             }
         },
     );
+}
+
+on_sixteen! {
+    /// Transformed tiles of one channel: panel p at `out[p · panel ..]`, the points of a panel `step` apart.
+    ///
+    /// # Safety
+    /// The machine has AVX2; the window was filled; `out` may be written as said.
+    unsafe fn transform_window<V>(window: &Window, buffer: &Scratch, panel: usize, out: *mut f32, step: usize) {
+        for (group, offsets) in window.offsets.as_chunks::<LANES>().0.iter().enumerate() {
+            // SAFETY: the window holds every patch that `offsets` names; the caller's promise for `out`.
+            unsafe {
+                let out = out.add(group / 2 * panel + group % 2 * LANES);
+                transform::data::<V>(buffer.start(), offsets, window.stride, out, step);
+            }
+        }
+    }
 }
 
 /// Where a tile's outputs lie in one channel of `y`, and how many of its rows and columns are inside the image.
@@ -250,7 +262,7 @@ fn multiply(
         || Scratch::new(GROUP.0 * GROUP.1 * PRODUCTS),
         |products, (outputs, tiles)| {
             let operands = Operands { spec, weights, first, data, panels };
-            // SAFETY: `Spec::new` saw AVX-512F; `products` has room for a group; every group writes its own outputs of its own tiles.
+            // SAFETY: `Spec::new` saw AVX2 at least; `products` has room for a group; every group writes its own outputs of its own tiles.
             unsafe {
                 operands.products(outputs, tiles.clone(), products.start());
                 for (o, output) in outputs.iter().enumerate() {
@@ -279,7 +291,7 @@ impl Operands<'_> {
     /// Products of a group: (panel of outputs, panel of tiles, 36, 14, 32).
     ///
     /// # Safety
-    /// AVX-512F; `weights` and `data` hold the transforms of these panels; `products` has room for the group.
+    /// The machine has AVX2; `weights` and `data` hold the transforms of these panels; `products` has room for the group.
     unsafe fn products(&self, outputs: &[Range<usize>], tiles: Range<usize>, products: *mut f32) {
         let inputs = self.spec.c_in;
         for point in 0..POINTS {
@@ -301,28 +313,29 @@ impl Operands<'_> {
     }
 }
 
-/// Transforms the products (36, 14, 32) of one panel of outputs and one of tiles back and writes them to `y`.
-///
-/// # Safety
-/// AVX-512F; `products` may be read; nobody else writes these outputs of these tiles.
-#[target_feature(enable = "avx512f")]
-unsafe fn store(
-    spec: &Spec,
-    outputs: Range<usize>,
-    products: *const f32,
-    places: &[Place],
-    bias: Option<&[f32]>,
-    y: Shared,
-) {
-    for (row, output) in outputs.enumerate() {
-        let bias = _mm512_set1_ps(bias.map_or(0.0, |bias| bias[output]));
-        for (half, places) in places.chunks(LANES).enumerate() {
-            // SAFETY: within the products; `y` is long enough for every place (`convolve`), and the caller promises that nobody else
-            // writes there.
-            unsafe {
-                let products = products.add(row * PANEL + half * LANES);
-                let rows = transform::output(products, MAX_ROWS * PANEL, bias);
-                store_tiles(rows, places, spec.out_w(), y.at(output * spec.pixels()));
+on_sixteen! {
+    /// Transforms the products (36, 14, 32) of one panel of outputs and one of tiles back and writes them to `y`.
+    ///
+    /// # Safety
+    /// The machine has AVX2; `products` may be read; nobody else writes these outputs of these tiles.
+    unsafe fn store<V>(
+        spec: &Spec,
+        outputs: Range<usize>,
+        products: *const f32,
+        places: &[Place],
+        bias: Option<&[f32]>,
+        y: Shared,
+    ) {
+        for (row, output) in outputs.enumerate() {
+            let bias = V::splat(bias.map_or(0.0, |bias| bias[output]));
+            for (half, places) in places.chunks(LANES).enumerate() {
+                // SAFETY: within the products; `y` is long enough for every place (`convolve`), and the caller promises that nobody else
+                // writes there.
+                unsafe {
+                    let products = products.add(row * PANEL + half * LANES);
+                    let rows = transform::output(products, MAX_ROWS * PANEL, bias);
+                    store_tiles(rows, places, spec.out_w(), y.at(output * spec.pixels()));
+                }
             }
         }
     }
@@ -331,20 +344,13 @@ unsafe fn store(
 /// Writes sixteen tiles: `rows[i][j]` holds row i of tiles j, 4 + j, 8 + j, 12 + j.
 ///
 /// # Safety
-/// AVX-512F; `y` may be written at each place's rows and columns.
-#[target_feature(enable = "avx512f")]
-#[inline]
-unsafe fn store_tiles(rows: [[__m512; OUT]; OUT], places: &[Place], width: usize, y: *mut f32) {
+/// The machine has the registers of `V`; `y` may be written at each place's rows and columns.
+#[inline(always)]
+unsafe fn store_tiles<V: Sixteen>(rows: [[V; OUT]; OUT], places: &[Place], width: usize, y: *mut f32) {
     let whole = places.len() == LANES && places.iter().all(|place| place.rows == OUT && place.columns == OUT);
     for (i, row) in rows.into_iter().enumerate() {
         for (j, quarters) in row.into_iter().enumerate() {
-            let quarters = [
-                _mm512_extractf32x4_ps::<0>(quarters),
-                _mm512_extractf32x4_ps::<1>(quarters),
-                _mm512_extractf32x4_ps::<2>(quarters),
-                _mm512_extractf32x4_ps::<3>(quarters),
-            ];
-            for (q, quarter) in quarters.into_iter().enumerate() {
+            for (q, quarter) in quarters.quarters().into_iter().enumerate() {
                 let tile = OUT * q + j;
                 // SAFETY: row i of a whole tile, or no more of it than is inside.
                 unsafe {
@@ -361,8 +367,7 @@ unsafe fn store_tiles(rows: [[__m512; OUT]; OUT], places: &[Place], width: usize
 
 /// # Safety
 /// `columns` ≤ 4 elements may be written at `to`.
-#[target_feature(enable = "avx512f")]
-#[inline]
+#[inline(always)]
 unsafe fn store_part(row: __m128, columns: usize, to: *mut f32) {
     let mut numbers = [0.0f32; OUT];
     // SAFETY: four numbers into an array of four; `columns` of them to where the caller lets us.

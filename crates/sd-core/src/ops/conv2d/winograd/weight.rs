@@ -1,11 +1,11 @@
 //! The weight gradient: `dw = Gᵀ[Σ_tiles (A dy Aᵀ) ⊙ (Bᵀ x B)]G`.
 
-use std::arch::x86_64::*;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::super::super::scratch::Scratch;
+use super::super::super::simd::on_sixteen;
 use super::super::super::tile::{self, Depth, LANES, MAX_ROWS, Rows, Shared, even_pieces};
 use super::transform::{self, POINTS};
 use super::window::{Reach, Window};
@@ -37,7 +37,7 @@ pub(in super::super) fn weight_grad(spec: &Spec, x: &[f32], dy: &[f32], dw: &mut
         work.par_iter().for_each_init(
             || Scratch::new(GROUP * PRODUCTS),
             |products, (outputs, input)| {
-                // SAFETY: `Spec::new` saw AVX-512F; every piece of work adds to its own outputs and inputs of `dw`.
+                // SAFETY: `Spec::new` saw AVX2 at least; every piece of work adds to its own outputs and inputs of `dw`.
                 unsafe {
                     operands.products(outputs, *input, products.start());
                     for (o, output) in outputs.iter().enumerate() {
@@ -69,17 +69,13 @@ fn transform_data(spec: &Spec, x: &[f32], block: Range<usize>, data: &Scratch) {
         let start = start + inputs.start % PANEL;
         let buffers: Vec<Scratch> = inputs.clone().map(|_| window.buffer()).collect();
         for (buffer, c) in buffers.iter().zip(inputs) {
-            // SAFETY: `Spec::new` saw AVX-512F.
-            unsafe { window.fill(buffer, x, |image| (image * spec.c_in + c) * plane) };
+            window.fill(buffer, x, &window.planes(|image| (image * spec.c_in + c) * plane));
         }
         let points = Scratch::new(POINTS * LANES * LANES);
         for (group, offsets) in window.offsets.as_chunks::<LANES>().0.iter().enumerate() {
-            // SAFETY: `Spec::new` saw AVX-512F; the windows hold every patch; these inputs of these tiles are written here alone.
+            // SAFETY: `Spec::new` saw AVX2 at least; the windows hold every patch; these inputs of these tiles are written here alone.
             unsafe {
-                for (c, buffer) in buffers.iter().enumerate() {
-                    let lane = points.start().add(c * LANES);
-                    transform::data(buffer.start(), offsets, window.stride, lane, LANES * LANES);
-                }
+                transform_group(&buffers, offsets, window.stride, points.start());
                 let row = registers * LANES;
                 turn(points.start(), out.at(start + group * LANES * row), row, step);
             }
@@ -87,22 +83,36 @@ fn transform_data(spec: &Spec, x: &[f32], block: Range<usize>, data: &Scratch) {
     });
 }
 
-/// Turns the 16×16 block (inputs, tiles) of every point and writes it as (tiles, inputs): rows `row` apart, points `step` apart.
-///
-/// # Safety
-/// AVX-512F; `points` holds 36 blocks; `out` may be written as said.
-#[target_feature(enable = "avx512f")]
-unsafe fn turn(points: *const f32, out: *mut f32, row: usize, step: usize) {
-    for point in 0..POINTS {
-        let mut block = [_mm512_setzero_ps(); LANES];
-        // SAFETY: sixteen rows of sixteen of the block, and the caller's promise for `out`.
-        unsafe {
-            for (c, lanes) in block.iter_mut().enumerate() {
-                *lanes = _mm512_loadu_ps(points.add((point * LANES + c) * LANES));
-            }
-            let turned = transform::transpose(block);
-            for (tile, lanes) in turned.into_iter().enumerate() {
-                _mm512_storeu_ps(out.add(point * step + tile * row), lanes);
+on_sixteen! {
+    /// The same sixteen tiles of at most sixteen inputs: (36, inputs, tiles), always sixteen by sixteen.
+    ///
+    /// # Safety
+    /// The machine has AVX2; the windows hold every patch; `points` has room.
+    unsafe fn transform_group<V>(windows: &[Scratch], offsets: &[u32; LANES], stride: usize, points: *mut f32) {
+        for (c, window) in windows.iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { transform::data::<V>(window.start(), offsets, stride, points.add(c * LANES), LANES * LANES) };
+        }
+    }
+}
+
+on_sixteen! {
+    /// Turns the 16×16 block (inputs, tiles) of every point and writes it as (tiles, inputs): rows `row` apart, points `step` apart.
+    ///
+    /// # Safety
+    /// The machine has AVX2; `points` holds 36 blocks; `out` may be written as said.
+    unsafe fn turn<V>(points: *const f32, out: *mut f32, row: usize, step: usize) {
+        for point in 0..POINTS {
+            let mut block = [V::splat(0.0); LANES];
+            // SAFETY: sixteen rows of sixteen of the block, and the caller's promise for `out`.
+            unsafe {
+                for (c, lanes) in block.iter_mut().enumerate() {
+                    *lanes = V::read(points.add((point * LANES + c) * LANES));
+                }
+                let turned = transform::transpose(block);
+                for (tile, lanes) in turned.into_iter().enumerate() {
+                    lanes.write(out.add(point * step + tile * row));
+                }
             }
         }
     }
@@ -118,15 +128,27 @@ fn transform_gradient(spec: &Spec, dy: &[f32], block: Range<usize>, gradient: &S
     (0..spec.c_out).into_par_iter().for_each_init(
         || window.buffer(),
         |buffer, o| {
+            window.fill(buffer, dy, &window.planes(|image| (image * spec.c_out + o) * spec.pixels()));
             // SAFETY: as for the data.
-            unsafe { window.fill(buffer, dy, |image| (image * spec.c_out + o) * spec.pixels()) };
-            for (group, offsets) in window.offsets.as_chunks::<LANES>().0.iter().enumerate() {
-                let at = (group / 2 * spec.c_out + o) * PANEL + group % 2 * LANES;
-                // SAFETY: as for the data.
-                unsafe { transform::gradient(buffer.start(), offsets, window.stride, out.at(at), step) };
-            }
+            unsafe { transform_window(&window, buffer, spec.c_out * PANEL, out.at(o * PANEL), step) };
         },
     );
+}
+
+on_sixteen! {
+    /// Transformed output gradients of one channel: panel p at `out[p · panel ..]`, the points of a panel `step` apart.
+    ///
+    /// # Safety
+    /// The machine has AVX2; the window was filled; `out` may be written as said.
+    unsafe fn transform_window<V>(window: &Window, buffer: &Scratch, panel: usize, out: *mut f32, step: usize) {
+        for (group, offsets) in window.offsets.as_chunks::<LANES>().0.iter().enumerate() {
+            // SAFETY: the window holds every patch that `offsets` names; the caller's promise for `out`.
+            unsafe {
+                let out = out.add(group / 2 * panel + group % 2 * LANES);
+                transform::gradient::<V>(buffer.start(), offsets, window.stride, out, step);
+            }
+        }
+    }
 }
 
 struct Operands<'a> {
@@ -141,7 +163,7 @@ impl Operands<'_> {
     /// Sums over the block's tiles: (panel of outputs, 36, 14, 32 inputs).
     ///
     /// # Safety
-    /// AVX-512F; `data` and `gradient` hold the block's transforms; `products` has room for the outputs.
+    /// The machine has AVX2; `data` and `gradient` hold the block's transforms; `products` has room for the outputs.
     unsafe fn products(&self, outputs: &[Range<usize>], input: usize, products: *mut f32) {
         let (spec, tiles) = (self.spec, self.panels * PANEL);
         let (start, registers) = input_panel(spec, self.panels, input);
@@ -166,29 +188,30 @@ impl Operands<'_> {
     }
 }
 
-/// Transforms the sums (36, 14, 32) of one panel of outputs and one of inputs back and adds them to `dw`.
-///
-/// # Safety
-/// AVX-512F; `products` may be read; nobody else writes these outputs and inputs of `dw`.
-#[target_feature(enable = "avx512f")]
-unsafe fn add(spec: &Spec, outputs: Range<usize>, input: usize, products: *const f32, dw: Shared) {
-    let inputs = PANEL.min(spec.c_in - input);
-    let mut lanes = [[0.0f32; LANES]; 9];
-    for (row, output) in outputs.enumerate() {
-        for half in 0..inputs.div_ceil(LANES) {
-            // SAFETY: within the products.
-            let taps = unsafe {
-                transform::weight_gradient(products.add(row * PANEL + half * LANES), MAX_ROWS * PANEL)
-            };
-            for (lanes, tap) in lanes.iter_mut().zip(taps) {
-                // SAFETY: sixteen numbers into an array of sixteen.
-                unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), tap) };
-            }
-            for lane in 0..LANES.min(inputs - half * LANES) {
-                let kernel = (output * spec.c_in + input + half * LANES + lane) * 9;
-                for (k, lanes) in lanes.iter().enumerate() {
-                    // SAFETY: kernel (output, input) of `dw`, whose length `weight_grad` checked; nobody else writes it.
-                    unsafe { *dw.at(kernel + k) += lanes[lane] };
+on_sixteen! {
+    /// Transforms the sums (36, 14, 32) of one panel of outputs and one of inputs back and adds them to `dw`.
+    ///
+    /// # Safety
+    /// The machine has AVX2; `products` may be read; nobody else writes these outputs and inputs of `dw`.
+    unsafe fn add<V>(spec: &Spec, outputs: Range<usize>, input: usize, products: *const f32, dw: Shared) {
+        let inputs = PANEL.min(spec.c_in - input);
+        let mut lanes = [[0.0f32; LANES]; 9];
+        for (row, output) in outputs.enumerate() {
+            for half in 0..inputs.div_ceil(LANES) {
+                // SAFETY: within the products.
+                let taps = unsafe {
+                    transform::weight_gradient::<V>(products.add(row * PANEL + half * LANES), MAX_ROWS * PANEL)
+                };
+                for (lanes, tap) in lanes.iter_mut().zip(taps) {
+                    // SAFETY: sixteen numbers into an array of sixteen.
+                    unsafe { tap.write(lanes.as_mut_ptr()) };
+                }
+                for lane in 0..LANES.min(inputs - half * LANES) {
+                    let kernel = (output * spec.c_in + input + half * LANES + lane) * 9;
+                    for (k, lanes) in lanes.iter().enumerate() {
+                        // SAFETY: kernel (output, input) of `dw`, whose length `weight_grad` checked; nobody else writes it.
+                        unsafe { *dw.at(kernel + k) += lanes[lane] };
+                    }
                 }
             }
         }

@@ -1,9 +1,9 @@
 //! The part of one channel that a block of tiles reads, copied out with its zero border.
 
-use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::super::super::scratch::Scratch;
+use super::super::super::simd::on_sixteen;
 use super::super::super::tile::LANES;
 use super::transform::{IN, OUT};
 use super::{PANEL, Spec};
@@ -73,38 +73,35 @@ impl Window {
         buffer
     }
 
-    /// Copies one channel into what [`Self::buffer`] gave; `plane` gives where that channel of an image begins. The border is zero
-    /// and stays so.
-    ///
-    /// # Safety
-    /// AVX-512F.
-    #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn fill(&self, buffer: &Scratch, x: &[f32], plane: impl Fn(usize) -> usize) {
-        for row in &self.rows {
-            let from = plane(row.image) + row.from;
-            let from = &x[from..from + self.width];
-            // SAFETY: the rows of a window lie inside its length.
-            unsafe { copy(buffer.start().add(row.to), from) };
-        }
+    /// Where the planes of one channel begin in every image that the window reads, `plane` telling it of an image.
+    pub(super) fn planes(&self, plane: impl Fn(usize) -> usize) -> Vec<usize> {
+        self.rows.iter().map(|row| plane(row.image)).collect()
+    }
+
+    /// Copies one channel into what [`Self::buffer`] gave; `planes` are those of [`Self::planes`]. The border is zero and stays so.
+    pub(super) fn fill(&self, buffer: &Scratch, x: &[f32], planes: &[usize]) {
+        // SAFETY: `Spec::new` saw AVX2 at least, and the rows of a window lie inside its length, which is the buffer's.
+        unsafe { fill(self, buffer.start(), x, planes) };
     }
 }
 
-/// Short rows are the common case, and a call to `memcpy` costs more than they do: whole registers, then a masked one.
-///
-/// # Safety
-/// AVX-512F; `to` has room.
-#[target_feature(enable = "avx512f")]
-#[inline]
-unsafe fn copy(to: *mut f32, from: &[f32]) {
-    let (whole, rest) = from.as_chunks::<LANES>();
-    for (i, lanes) in whole.iter().enumerate() {
-        // SAFETY: sixteen numbers of `from`; the caller's promise for `to`.
-        unsafe { _mm512_storeu_ps(to.add(i * LANES), _mm512_loadu_ps(lanes.as_ptr())) };
-    }
-    let mask: __mmask16 = (1 << rest.len()) - 1;
-    // SAFETY: the lanes of the mask are the rest of `from`.
-    unsafe {
-        let lanes = _mm512_maskz_loadu_ps(mask, rest.as_ptr());
-        _mm512_mask_storeu_ps(to.add(whole.len() * LANES), mask, lanes);
+on_sixteen! {
+    /// [`Window::fill`]. Short rows are the common case, and a call to `memcpy` costs more than they do: whole registers, then a part of one.
+    ///
+    /// # Safety
+    /// The machine has AVX2; the buffer is one of the window's.
+    unsafe fn fill<V>(window: &Window, buffer: *mut f32, x: &[f32], planes: &[usize]) {
+        for (row, plane) in window.rows.iter().zip(planes) {
+            let from = &x[plane + row.from..][..window.width];
+            let (whole, rest) = from.as_chunks::<LANES>();
+            // SAFETY: a row of the window, read from `width` numbers of `x`.
+            unsafe {
+                let to = buffer.add(row.to);
+                for (i, lanes) in whole.iter().enumerate() {
+                    V::read(lanes.as_ptr()).write(to.add(i * LANES));
+                }
+                V::read_first(rest.as_ptr(), rest.len()).write_first(to.add(whole.len() * LANES), rest.len());
+            }
+        }
     }
 }

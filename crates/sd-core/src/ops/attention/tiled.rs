@@ -1,4 +1,4 @@
-//! Attention in `f32` with AVX-512: tiles of 14 queries × 32 keys in registers, probabilities of 128 keys at a time in cache.
+//! Attention in `f32` with AVX-512 or AVX2: tiles of 14 queries × 32 keys in registers, probabilities of 128 keys at a time in cache.
 //!
 //! Forward: for a tile of queries and a block of keys, logits, their running maximum and sum, and the products with the values are
 //! finished before the next block is read (Rabe and Staats 2021; Dao et al. 2022, algorithm 1). Backward: the probabilities are made
@@ -7,13 +7,12 @@
 
 mod backward;
 
-use std::arch::x86_64::*;
-
 use rayon::prelude::*;
 
 pub(super) use self::backward::backward;
 use super::Dims;
 use crate::ops::scratch::Scratch;
+use crate::ops::simd::{Sixteen, on_sixteen};
 use crate::ops::tile::{self, Depth, LANES, LONG_ROW as KEYS, MAX_ROWS, Rows, even_pieces};
 
 /// Columns of a panel.
@@ -100,26 +99,24 @@ unsafe fn pack_left(from: &[f32], columns: usize, factor: f32, to: *mut f32) {
 /// 2^x for x ≤ 0, relative error below 10⁻⁷; 0 for −∞.
 ///
 /// x = n + f with f in −½ ..= ½; 2^f by the polynomial of degree 6 through the Chebyshev points, error 3·10⁻⁹.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn exp2(x: __m512) -> __m512 {
+#[inline(always)]
+fn exp2<V: Sixteen>(x: V) -> V {
     const COEFFICIENTS: [f32; 6] =
         [0.001_340_042_8, 0.009_618_057, 0.055_503_27, 0.240_226_5, std::f32::consts::LN_2, 1.0];
     // Below −126 − 24 the result is 0 all the same, and −∞ minus itself is avoided. In this order a NaN stays one.
-    let x = _mm512_max_ps(_mm512_set1_ps(-200.0), x);
-    let whole = _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x);
-    let rest = _mm512_sub_ps(x, whole);
-    let mut power = _mm512_set1_ps(0.000_154_614_44);
+    let x = x.larger(V::splat(-200.0));
+    let whole = x.rounded();
+    let rest = x - whole;
+    let mut power = V::splat(0.000_154_614_44);
     for coefficient in COEFFICIENTS {
-        power = _mm512_fmadd_ps(power, rest, _mm512_set1_ps(coefficient));
+        power = power.multiply_add(rest, V::splat(coefficient));
     }
-    _mm512_scalef_ps(power, whole)
+    power.scale(whole)
 }
 
-/// The lanes of 16 keys beginning at `first` that are below `visible`.
-fn mask(first: usize, visible: usize) -> __mmask16 {
-    let lanes = visible.saturating_sub(first).min(LANES);
-    (((1u32 << lanes) - 1) & 0xffff) as __mmask16
+/// How many of the 16 keys beginning at `first` are below `visible`.
+fn lanes(first: usize, visible: usize) -> usize {
+    visible.saturating_sub(first).min(LANES)
 }
 
 /// `C[r] (+)= Σ_k A[k, r] · B[k]` over all panels of B; C lies in panels of `c.rows` rows.
@@ -197,55 +194,58 @@ impl Keys {
     }
 }
 
-/// # Safety
-/// AVX-512F.
-#[target_feature(enable = "avx512f")]
-unsafe fn forward_block(dims: &Dims, first: usize, q: &[f32], keys: &Keys, y: &mut [f32], lse: &mut [f32]) {
-    let (head, queries) = (dims.head, lse.len());
-    let view = View { keys: dims.keys, causal: dims.causal };
-    let out = Panels { rows: queries, columns: head };
-    let (left, sums) = (Scratch::new(QUERIES * head), Scratch::new(out.len()));
-    let logits = Scratch::new(MAX_ROWS * KEYS);
-    let mut running = vec![Running::new(); queries];
-    let tiles: Vec<_> = even_pieces(queries, MAX_ROWS).collect();
-    // SAFETY: each pointer moves inside the buffers made above or the keys of this head; rows and keys are bounded by `queries` and
-    // `dims.keys`.
-    unsafe {
-        std::ptr::write_bytes(sums.start(), 0, out.len());
-        for tile in &tiles {
-            let numbers = &q[tile.start * head..tile.end * head];
-            pack_left(numbers, head, dims.factor(), left.start().add(tile.start * head));
-        }
-        for start in (0..view.of(first + queries - 1)).step_by(KEYS) {
+on_sixteen! {
+    /// One block of queries of one head, those from `first` on.
+    ///
+    /// # Safety
+    /// The machine has AVX2.
+    unsafe fn forward_block<V>(dims: &Dims, first: usize, q: &[f32], keys: &Keys, y: &mut [f32], lse: &mut [f32]) {
+        let (head, queries) = (dims.head, lse.len());
+        let view = View { keys: dims.keys, causal: dims.causal };
+        let out = Panels { rows: queries, columns: head };
+        let (left, sums) = (Scratch::new(QUERIES * head), Scratch::new(out.len()));
+        let logits = Scratch::new(MAX_ROWS * KEYS);
+        let mut running = vec![Running::<V>::new(); queries];
+        let tiles: Vec<_> = even_pieces(queries, MAX_ROWS).collect();
+        // SAFETY: each pointer moves inside the buffers made above or the keys of this head; rows and keys are bounded by `queries` and
+        // `dims.keys`.
+        unsafe {
+            std::ptr::write_bytes(sums.start(), 0, out.len());
             for tile in &tiles {
-                let visible = view.of(first + tile.end - 1).saturating_sub(start).min(KEYS);
-                if visible == 0 {
-                    continue;
-                }
-                let rows = tile.len();
-                let left = left.start().add(tile.start * head);
-                products(rows, head, left, keys.turned.start().add(start * head), logits.start(), visible);
-                for (row, query) in tile.clone().enumerate() {
-                    let seen = view.of(first + query).saturating_sub(start).min(KEYS);
-                    let shrink = running[query].take(logits.start().add(row * KEYS), seen, visible);
-                    scale_row(sums.start(), out, query, shrink);
-                }
-                let values = ((keys.values.start().cast_const(), keys.panels), start);
-                by_panels(
-                    rows,
-                    Rows::Of128,
-                    visible,
-                    logits.start(),
-                    values,
-                    ((sums.start(), out), tile.start),
-                );
+                let numbers = &q[tile.start * head..tile.end * head];
+                pack_left(numbers, head, dims.factor(), left.start().add(tile.start * head));
             }
-        }
-        for (query, running) in running.iter().enumerate() {
-            let total = _mm512_reduce_add_ps(running.sum);
-            lse[query] = running.maximum + total.log2();
-            let y = &mut y[query * head..(query + 1) * head];
-            read_row(sums.start(), out, query, 1.0 / total, false, y);
+            for start in (0..view.of(first + queries - 1)).step_by(KEYS) {
+                for tile in &tiles {
+                    let visible = view.of(first + tile.end - 1).saturating_sub(start).min(KEYS);
+                    if visible == 0 {
+                        continue;
+                    }
+                    let rows = tile.len();
+                    let left = left.start().add(tile.start * head);
+                    products(rows, head, left, keys.turned.start().add(start * head), logits.start(), visible);
+                    for (row, query) in tile.clone().enumerate() {
+                        let seen = view.of(first + query).saturating_sub(start).min(KEYS);
+                        let shrink = running[query].take(logits.start().add(row * KEYS), seen, visible);
+                        scale_row::<V>(sums.start(), out, query, shrink);
+                    }
+                    let values = ((keys.values.start().cast_const(), keys.panels), start);
+                    by_panels(
+                        rows,
+                        Rows::Of128,
+                        visible,
+                        logits.start(),
+                        values,
+                        ((sums.start(), out), tile.start),
+                    );
+                }
+            }
+            for (query, running) in running.iter().enumerate() {
+                let total = running.sum.total();
+                lse[query] = running.maximum + total.log2();
+                let y = &mut y[query * head..(query + 1) * head];
+                read_row(sums.start(), out, query, 1.0 / total, false, y);
+            }
         }
     }
 }
@@ -273,43 +273,43 @@ unsafe fn products(
 
 /// Maximum and sum of what a query has seen so far.
 #[derive(Clone, Copy)]
-struct Running {
+struct Running<V> {
     maximum: f32,
-    sum: __m512,
+    sum: V,
 }
 
-impl Running {
-    #[target_feature(enable = "avx512f")]
+impl<V: Sixteen> Running<V> {
+    #[inline(always)]
     fn new() -> Self {
-        Self { maximum: f32::NEG_INFINITY, sum: _mm512_setzero_ps() }
+        Self { maximum: f32::NEG_INFINITY, sum: V::splat(0.0) }
     }
 
     /// Turns a row of logits into 2^(logit − maximum), those from `seen` up to `width` into 0, and returns by what everything from
     /// earlier blocks is to be multiplied.
     ///
     /// # Safety
-    /// AVX-512F; 128 numbers may be read and written at `row`.
-    #[target_feature(enable = "avx512f")]
+    /// 128 numbers may be read and written at `row`; the machine has the registers of `V`.
+    #[inline(always)]
     unsafe fn take(&mut self, row: *mut f32, seen: usize, width: usize) -> f32 {
-        let low = _mm512_set1_ps(f32::NEG_INFINITY);
+        let low = V::splat(f32::NEG_INFINITY);
         let mut highest = low;
         for key in (0..seen).step_by(LANES) {
             // SAFETY: the caller's promise.
-            let logits = unsafe { _mm512_loadu_ps(row.add(key)) };
-            highest = _mm512_mask_max_ps(highest, mask(key, seen), highest, logits);
+            let logits = unsafe { V::read(row.add(key)) };
+            highest = logits.first(lanes(key, seen), low).larger(highest);
         }
-        let maximum = self.maximum.max(_mm512_reduce_max_ps(highest));
+        let maximum = self.maximum.max(highest.largest());
         // A query that has seen nothing, or only −∞, keeps everything at 0.
-        let shift = _mm512_set1_ps(if maximum == f32::NEG_INFINITY { 0.0 } else { maximum });
+        let shift = V::splat(if maximum == f32::NEG_INFINITY { 0.0 } else { maximum });
         let shrink = if self.maximum == maximum { 1.0 } else { (self.maximum - maximum).exp2() };
-        self.sum = _mm512_mul_ps(self.sum, _mm512_set1_ps(shrink));
+        self.sum = self.sum * V::splat(shrink);
         for key in (0..width).step_by(LANES) {
             // SAFETY: as above.
             unsafe {
-                let logits = _mm512_sub_ps(_mm512_loadu_ps(row.add(key)), shift);
-                let powers = _mm512_maskz_mov_ps(mask(key, seen), exp2(logits));
-                self.sum = _mm512_add_ps(self.sum, powers);
-                _mm512_storeu_ps(row.add(key), powers);
+                let logits = V::read(row.add(key)) - shift;
+                let powers = exp2(logits).keep(lanes(key, seen));
+                self.sum += powers;
+                powers.write(row.add(key));
             }
         }
         self.maximum = maximum;
@@ -320,9 +320,9 @@ impl Running {
 /// Multiplies one row of panels.
 ///
 /// # Safety
-/// AVX-512F; the panels may be written.
-#[target_feature(enable = "avx512f")]
-unsafe fn scale_row(start: *mut f32, panels: Panels, row: usize, factor: f32) {
+/// The panels may be written; the machine has the registers of `V`.
+#[inline(always)]
+unsafe fn scale_row<V: Sixteen>(start: *mut f32, panels: Panels, row: usize, factor: f32) {
     if factor == 1.0 {
         return;
     }
@@ -331,7 +331,7 @@ unsafe fn scale_row(start: *mut f32, panels: Panels, row: usize, factor: f32) {
             // SAFETY: the caller's promise.
             unsafe {
                 let at = start.add(first + row * width + lane);
-                _mm512_storeu_ps(at, _mm512_mul_ps(_mm512_loadu_ps(at), _mm512_set1_ps(factor)));
+                (V::read(at) * V::splat(factor)).write(at);
             }
         }
     }
@@ -355,6 +355,17 @@ unsafe fn read_row(start: *const f32, panels: Panels, row: usize, factor: f32, a
 mod tests {
     use super::*;
 
+    on_sixteen! {
+        /// # Safety
+        /// The machine has AVX2.
+        unsafe fn power<V>(x: f32) -> f32 {
+            let mut lanes = [0.0f32; LANES];
+            // SAFETY: sixteen numbers into an array of sixteen.
+            unsafe { exp2(V::splat(x)).write(lanes.as_mut_ptr()) };
+            lanes[3]
+        }
+    }
+
     #[test]
     fn powers_of_two_are_near_the_exact_ones() {
         if !tile::available() {
@@ -362,17 +373,20 @@ mod tests {
         }
         for step in 0..20_000 {
             let x = -(step as f32) * 0.0075;
-            let mut lanes = [0.0f32; LANES];
-            // SAFETY: AVX-512F was seen; sixteen numbers into an array of sixteen.
-            unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), exp2(_mm512_set1_ps(x))) };
             let exact = f64::from(x).exp2();
-            let error = (f64::from(lanes[3]) - exact).abs();
+            // SAFETY: the machine has AVX2.
+            let error = (f64::from(unsafe { power(x) }) - exact).abs();
             assert!(error <= 1.2e-7 * exact + 1.5e-45, "2^{x}: {error:e}");
         }
+        // SAFETY: as above.
+        let ends = unsafe { [power(f32::NEG_INFINITY), power(-150.0), power(0.0)] };
+        assert_eq!(ends, [0.0, 0.0, 1.0]);
+        // SAFETY: as above.
+        assert!(unsafe { power(f32::NAN) }.is_nan());
     }
 
     #[test]
-    fn masks_count_lanes() {
-        assert_eq!((mask(0, 16), mask(16, 16), mask(16, 19), mask(0, 100)), (0xffff, 0, 7, 0xffff));
+    fn lanes_are_those_below_the_end() {
+        assert_eq!((lanes(0, 16), lanes(16, 16), lanes(16, 19), lanes(0, 100)), (16, 0, 3, 16));
     }
 }

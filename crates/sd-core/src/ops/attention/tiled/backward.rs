@@ -1,7 +1,6 @@
-//! The gradient of attention in `f32` with AVX-512: all five products of a block of queries and a block of keys while its probabilities
+//! The gradient of attention in `f32` with AVX-512 or AVX2: all five products of a block of queries and a block of keys while its probabilities
 //! are in cache. Heads run in parallel and, where they are few, parts of a head's queries, each with sums of its own for the keys.
 
-use std::arch::x86_64::*;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -9,10 +8,11 @@ use rayon::prelude::*;
 use super::super::Dims;
 use super::super::cpu::Saved;
 use super::{
-    KEYS, PANEL, Panels, QUERIES, View, by_panels, exp2, mask, pack_columns, pack_left, pack_turned,
+    KEYS, PANEL, Panels, QUERIES, View, by_panels, exp2, lanes, pack_columns, pack_left, pack_turned,
     products, read_row,
 };
 use crate::ops::scratch::Scratch;
+use crate::ops::simd::{Sixteen, on_sixteen};
 use crate::ops::tile::{LANES, MAX_ROWS, Rows, even_pieces};
 
 /// dq, dk and dv.
@@ -83,7 +83,7 @@ impl Head {
 }
 
 /// # Safety
-/// AVX-512F.
+/// The machine has AVX2.
 unsafe fn backward_head(dims: &Dims, saved: &Saved<'_, f32>, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
     let head = Head::new(dims, saved.k, saved.v);
     let part = dims.part(QUERIES);
@@ -108,7 +108,7 @@ unsafe fn backward_head(dims: &Dims, saved: &Saved<'_, f32>, dq: &mut [f32], dk:
 /// The queries from `first` on to which `dq` belongs, block by block.
 ///
 /// # Safety
-/// AVX-512F.
+/// The machine has AVX2.
 unsafe fn backward_part(
     dims: &Dims,
     head: &Head,
@@ -176,46 +176,47 @@ impl Block {
     }
 }
 
-/// # Safety
-/// AVX-512F.
-#[target_feature(enable = "avx512f")]
-unsafe fn backward_block(
-    dims: &Dims,
-    head: &Head,
-    totals: &Sums,
-    queries: Range<usize>,
-    saved: &Saved<'_, f32>,
-    dq: &mut [f32],
-) {
-    let view = View { keys: dims.keys, causal: dims.causal };
-    let block = Block::new(dims, saved);
-    for start in (0..view.of(queries.end - 1)).step_by(KEYS) {
-        let width = (dims.keys - start).min(KEYS);
-        for tile in &block.tiles {
-            // SAFETY: as here; the keys from `start` are in the packed operands.
-            unsafe {
-                probabilities(dims, head, &block, saved.lse, tile.clone(), queries.start, start, width)
-            };
+on_sixteen! {
+    /// # Safety
+    /// The machine has AVX2.
+    unsafe fn backward_block<V>(
+        dims: &Dims,
+        head: &Head,
+        totals: &Sums,
+        queries: Range<usize>,
+        saved: &Saved<'_, f32>,
+        dq: &mut [f32],
+    ) {
+        let view = View { keys: dims.keys, causal: dims.causal };
+        let block = Block::new(dims, saved);
+        for start in (0..view.of(queries.end - 1)).step_by(KEYS) {
+            let width = (dims.keys - start).min(KEYS);
+            for tile in &block.tiles {
+                // SAFETY: as here; the keys from `start` are in the packed operands.
+                unsafe {
+                    probabilities::<V>(dims, head, &block, saved.lse, tile.clone(), queries.start, start, width)
+                };
+            }
+            // SAFETY: as above.
+            unsafe { sums(dims, head, totals, &block, start, width) };
         }
-        // SAFETY: as above.
-        unsafe { sums(dims, head, totals, &block, start, width) };
-    }
-    for (row, to) in dq.chunks_exact_mut(dims.head).enumerate() {
-        // SAFETY: dq holds a row for every query of the block.
-        unsafe { read_row(block.dq.start(), block.panels, row, 1.0, false, to) };
+        for (row, to) in dq.chunks_exact_mut(dims.head).enumerate() {
+            // SAFETY: dq holds a row for every query of the block.
+            unsafe { read_row(block.dq.start(), block.panels, row, 1.0, false, to) };
+        }
     }
 }
 
 /// For one tile of queries and a block of keys: P and dS = P ∘ (dP − Σ dy·y) · scale.
 ///
 /// # Safety
-/// AVX-512F; `start + width` keys are packed.
-#[target_feature(enable = "avx512f")]
+/// The machine has the registers of `V`; `start + width` keys are packed.
+#[inline(always)]
 #[expect(
     clippy::too_many_arguments,
     reason = "one place calls it, and a struct would name each of them twice"
 )]
-unsafe fn probabilities(
+unsafe fn probabilities<V: Sixteen>(
     dims: &Dims,
     head: &Head,
     block: &Block,
@@ -227,7 +228,7 @@ unsafe fn probabilities(
 ) {
     let (rows, size) = (tile.len(), dims.head);
     let view = View { keys: dims.keys, causal: dims.causal };
-    let scale = _mm512_set1_ps(dims.scale as f32);
+    let scale = V::splat(dims.scale as f32);
     // SAFETY: rows of the block's buffers, keys of the head's.
     unsafe {
         let (p, ds) = (block.p.start().add(tile.start * KEYS), block.ds.start().add(tile.start * KEYS));
@@ -237,15 +238,15 @@ unsafe fn probabilities(
         products(rows, size, dy, head.values_turned.start().add(start * size), ds, width);
         for (row, query) in tile.enumerate() {
             let seen = view.of(first + query).saturating_sub(start);
-            let (lse, dot) = (_mm512_set1_ps(lse[query]), _mm512_set1_ps(block.dots[query]));
+            let (lse, dot) = (V::splat(lse[query]), V::splat(block.dots[query]));
             for key in (0..width).step_by(LANES) {
                 let (p, ds) = (p.add(row * KEYS + key), ds.add(row * KEYS + key));
-                let power = exp2(_mm512_sub_ps(_mm512_loadu_ps(p), lse));
-                let power = _mm512_maskz_mov_ps(mask(key, seen), power);
-                let gap = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(ds), dot), scale);
-                _mm512_storeu_ps(p, power);
-                // Masked, since what lies beyond the last key is 0 · unknown.
-                _mm512_storeu_ps(ds, _mm512_maskz_mul_ps(mask(key, seen), power, gap));
+                let seen = lanes(key, seen);
+                let power = exp2(V::read(p) - lse).keep(seen);
+                let gap = (V::read(ds) - dot) * scale;
+                power.write(p);
+                // Cut off, since what lies beyond the last key is 0 · unknown.
+                (power * gap).keep(seen).write(ds);
             }
         }
     }
@@ -254,7 +255,7 @@ unsafe fn probabilities(
 /// dq += dS·K, dk += dSᵀ·Q, dv += Pᵀ·dy for a block of queries and a block of keys.
 ///
 /// # Safety
-/// AVX-512F; `start + width` keys are packed.
+/// The machine has AVX2; `start + width` keys are packed.
 unsafe fn sums(dims: &Dims, head: &Head, totals: &Sums, block: &Block, start: usize, width: usize) {
     let queries = block.panels.rows;
     debug_assert_eq!(dims.head, block.panels.columns, "the block was packed for another head size");
