@@ -1,4 +1,4 @@
-//! Tables: a title, columns and typed cells, written as CSV (through polars), Markdown and HTML.
+//! Tables: a title, columns and typed cells, written as CSV (through polars), and as Markdown and HTML, of long ones the first rows.
 
 use crate::stats::Interval;
 
@@ -61,5 +61,5 @@ pub fn columns(names: &[&str]) -> Vec<String> {
 
 mod write;
 
-pub(crate) use write::{Kind, fixed, kinds, shown};
+pub(crate) use write::{Kind, fixed, kinds, readable, shown};
 pub use write::{TableError, csv, markdown};

@@ -126,7 +126,7 @@ fn pictures(experiment: &DiffGradExperiment) -> anyhow::Result<Vec<Picture>> {
             title: format!("Training pictures of `{name}`"),
             caption: "Drawn from a seed; one row a class. The networks see them reduced to the study's side."
                 .to_owned(),
-            png: worlds::classification::contact_sheet(&train, &classes, 16, 2)?,
+            png: worlds::classification::contact_sheet(&train, &classes, 8, 2)?,
         });
     }
     Ok(shown)

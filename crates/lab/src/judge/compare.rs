@@ -30,7 +30,16 @@ impl Found {
 
     fn of(interval: Interval, verdict: Verdict, margin: f64, note: String) -> Self {
         let ends = Some((interval.low, interval.high));
-        Self { verdict, ours: Some(interval.estimate), ends, n: interval.n, note, margin }
+        let found = Self { verdict, ours: Some(interval.estimate), ends, n: interval.n, note, margin };
+        let equal = interval.low == interval.high && interval.n < ENOUGH_EQUAL;
+        if equal { found.undecided() } else { found }
+    }
+
+    /// Too few equal values: an interval without width would decide anything.
+    fn undecided(self) -> Self {
+        let rule =
+            format!("{} equal values have no spread to judge by: {ENOUGH_EQUAL} would be needed", self.n);
+        Self { verdict: Verdict::Inconclusive, note: join(&[&rule, &self.note]), ..self }
     }
 
     /// One unit: an estimate, and no way to know how far off it is.
@@ -39,6 +48,10 @@ impl Found {
         Self { verdict: Verdict::Inconclusive, ours: Some(value), ends: None, n: 1, note, margin }
     }
 }
+
+/// Fewest equal values that decide: were a value as likely on one side of the threshold as on the other, so many on one side would be seen in
+/// less than 5 of 100 samples, as the sign test (two-sided) has it: 2 / 2⁶ = 0.03, and 2 / 2⁵ = 0.06.
+const ENOUGH_EQUAL: usize = 6;
 
 type Answer = Result<Found, String>;
 

@@ -3,6 +3,7 @@
 //! * An estimate with an interval is *supported* where the interval lies wholly where `expect` says, *refuted* where it lies
 //!   wholly elsewhere, else *inconclusive*. `refuted_below` adds the pre-registered refutation: the interval holds 0 (or
 //!   lies below it) and ends below the published margin.
+//! * Fewer than six equal values are inconclusive, whatever they are: their interval has no width, and the sign test needs six.
 //! * An equivalence is supported where the interval lies inside `±within`, refuted where it lies wholly outside.
 //! * An exact check is supported or refuted by its worst value.
 //! * A failed gate replaces the verdict, and its note says what was measured; the estimate stays visible.

@@ -52,6 +52,26 @@ fn paired() -> Value {
 }
 
 #[test]
+fn fewer_than_six_equal_values_decide_nothing() {
+    let mean = json!({"mean": {"metric": "acc", "arm": "new"}, "expect": "> 0.5"});
+    let same = json!({"equivalence": {"metric": "acc", "a": "new", "b": "old", "within": 1.0}});
+    for (test, verdict) in
+        [(mean, Verdict::Supported), (paired(), Verdict::Supported), (same, Verdict::Supported)]
+    {
+        for (count, expected) in [(2, Verdict::Inconclusive), (5, Verdict::Inconclusive), (6, verdict)] {
+            let judgement =
+                found(test.clone(), &arms(&[("new", &vec![0.75; count]), ("old", &vec![0.5; count])]));
+            assert_eq!((judgement.verdict, judgement.n), (expected, count), "{test}");
+            assert_eq!((judgement.low, judgement.high), (judgement.ours, judgement.ours));
+            let told = judgement
+                .note
+                .contains(&format!("{count} equal values have no spread to judge by: 6 would be"));
+            assert_eq!(told, count < 6, "{}", judgement.note);
+        }
+    }
+}
+
+#[test]
 fn a_difference_clear_of_zero_is_supported_and_its_mirror_refuted() {
     let rows = arms(&[("new", &[91.0, 92.0, 93.0]), ("old", &[90.0, 91.1, 91.9])]);
     let judgement = found(paired(), &rows);

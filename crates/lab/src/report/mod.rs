@@ -3,6 +3,7 @@
 mod claims;
 mod page;
 mod parts;
+mod pictures;
 mod provenance;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use crate::row::Row;
 use crate::{figure, table};
 
 pub use page::html;
+pub(crate) use pictures::with_kept;
 
 /// Everything a report is made of.
 #[derive(Clone, Copy, Debug)]
@@ -71,8 +73,8 @@ pub enum ReportError {
     },
 }
 
-/// Writes `claims.csv`, `tables/*.csv`, `tables/*.md`, `figures/*.svg`, `figures/*.png` and `report.html` under `out`, each
-/// atomically, the report last.
+/// Writes `claims.csv`, `tables/*.csv`, `tables/*.md`, `figures/*.svg`, `figures/*.png` with `figures/pictures.json` (what they show) and
+/// `report.html` under `out`, each atomically, the report last.
 ///
 /// # Errors
 /// Where a table, a figure or a file cannot be made; what was written before stays whole.
@@ -99,8 +101,13 @@ pub fn write_only(out: &Path, report: &Report) -> Result<(), ReportError> {
         shown.tables.iter().flat_map(|table| ["csv", "md"].map(|kind| format!("{}.{kind}", table.id)));
     let figures = shown.figures.iter().map(|figure| format!("{}.svg", figure.id));
     let pictures = shown.pictures.iter().map(|picture| format!("{}.png", picture.id));
+    let told = (!shown.pictures.is_empty()).then(|| "pictures.json".to_owned());
     remove_others(&out.join("tables"), &["csv", "md"], &tables.collect())?;
-    remove_others(&out.join("figures"), &["svg", "png"], &figures.chain(pictures).collect())
+    remove_others(
+        &out.join("figures"),
+        &["svg", "png", "json"],
+        &figures.chain(pictures).chain(told).collect(),
+    )
 }
 
 /// Removes from a folder the files of these kinds that are not among those to keep.
@@ -138,6 +145,9 @@ fn files(report: &Report) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
             return Err(ReportError::Picture { id: picture.id.clone(), found: picture.png.len() });
         }
         files.push((format!("figures/{}.png", picture.id), picture.png.clone()));
+    }
+    if !shown.pictures.is_empty() {
+        files.push((pictures::FILE.to_owned(), pictures::told(&shown.pictures)));
     }
     files.push(("report.html".to_owned(), html(report)?.into_bytes()));
     Ok(files)

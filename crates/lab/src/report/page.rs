@@ -100,7 +100,7 @@ fn protocol(report: &Report) -> Markup {
              the claim says, refuted where it lies wholly elsewhere or, where the claim’s margin was registered in advance, \
              where it holds zero and excludes that margin; it is inconclusive otherwise. Intervals of paired \
              differences are Student’s t over seeds unless the table says otherwise; families of comparisons are adjusted \
-             after Holm; equivalence asks for the interval within a stated region."
+             after Holm; equivalence asks for the interval within a stated region. Fewer than six equal values decide nothing."
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::claim::{Claim, Verdict};
 use crate::figure::{Figure, render_panels};
 use crate::judge::{Judgement, quantity};
 use crate::paper::Picture;
-use crate::table::{Cell, Kind, Table, TableError, kinds, shown};
+use crate::table::{Cell, Kind, Table, TableError, kinds, readable, shown};
 
 const ORDER: [Verdict; 4] =
     [Verdict::Supported, Verdict::Refuted, Verdict::Inconclusive, Verdict::NotTestable];
@@ -117,17 +117,19 @@ fn one_table(table: &Table) -> Result<Markup, TableError> {
         Kind::Text => "text",
         Kind::Real | Kind::Whole => "number",
     };
+    let (rows, left_out) = readable(table);
     Ok(html! {
         h3 id={ "table-" (table.id) } { (marked(&table.title)) }
         div.scroll { table.data {
             thead { tr { @for (index, name) in table.columns.iter().enumerate() {
                 th class=(class(index)) { (name.replace('_', " ")) }
             } } }
-            tbody { @for row in &table.rows { tr {
+            tbody { @for row in rows { tr {
                 @for (index, cell) in row.iter().enumerate() { td class=(class(index)) { (shown(cell)) } }
             } } }
         } }
         p.caption {
+            @if let Some(left_out) = left_out { b { (left_out) } " " }
             (marked(&table.caption)) " As data: " a href={ "tables/" (table.id) ".csv" } { (table.id) ".csv" } "."
         }
     })

@@ -114,10 +114,36 @@ fn every_file_is_written_and_the_same_twice() {
             "tables/acc.md",
             "figures/curve.svg",
             "figures/dot.png",
+            "figures/pictures.json",
             "report.html",
         ];
         assert_eq!(names, expected);
     });
+}
+
+#[test]
+fn pictures_of_an_earlier_report_are_kept_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let picture = |id: &str, title: &str| Picture {
+        id: id.into(),
+        title: title.into(),
+        caption: "\"so\"".into(),
+        png: [b"\x89PNG\r\n\x1a\n", title.as_bytes()].concat(),
+    };
+    assert!(with_kept(folder.path(), Vec::new()).unwrap().is_empty(), "nothing was there");
+    let pictures = vec![picture("a", "old"), picture("b", "old"), picture("c", "old")];
+    let shown = Presentation { pictures, ..presentation() };
+    reported("so", &shown, &json!({}), |report| write_all(folder.path(), report).unwrap());
+    let all = with_kept(folder.path(), vec![picture("d", "new"), picture("b", "new")]).unwrap();
+    let told: Vec<(&str, &str)> = all.iter().map(|one| (one.id.as_str(), one.title.as_str())).collect();
+    assert_eq!(told, [("a", "old"), ("b", "new"), ("c", "old"), ("d", "new")]);
+    assert!(all.iter().all(|one| one.png.ends_with(one.title.as_bytes()) && one.caption == "\"so\""));
+    std::fs::remove_file(folder.path().join("figures/c.png")).unwrap();
+    let message = format!("{:#}", with_kept(folder.path(), Vec::new()).unwrap_err());
+    assert!(message.contains("figures/c.png"), "{message}");
+    std::fs::write(folder.path().join("figures/pictures.json"), "{}").unwrap();
+    let message = format!("{:#}", with_kept(folder.path(), Vec::new()).unwrap_err());
+    assert!(message.contains("pictures.json: expected a list of `id`, `title` and `caption`"), "{message}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::error::RunError;
 use crate::executor::Plan;
 use crate::judge::{Judgement, judge};
 use crate::paper::{Outcome, Paper, Reproduction};
-use crate::report::{Report, ReportError};
+use crate::report::{self, Report, ReportError};
 use crate::row::Row;
 use crate::trial::read_rows;
 
@@ -30,12 +30,17 @@ pub(super) fn present(
     write: impl FnOnce(&Path, &Report<'_>) -> Result<(), ReportError>,
 ) -> Result<Vec<Judgement>, RunError> {
     let header = reproduction.header();
+    let trials = folders(&rows, out);
+    let missing = rows.iter().any(|row| !trials.contains_key(&row.trial));
     let derived = reproduction.derived(&rows);
     let rows = [rows, derived].concat();
     let judgements = judge(&header.claims, &rows);
-    let trials = folders(&rows, out);
     let outcome = Outcome { rows, trials };
-    let presentation = reproduction.present(&outcome).map_err(RunError::Present)?;
+    let mut presentation = reproduction.present(&outcome).map_err(RunError::Present)?;
+    if missing {
+        // Rows outlive the trials that drew the pictures, as in a clone of the results.
+        presentation.pictures = report::with_kept(out, presentation.pictures).map_err(RunError::Present)?;
+    }
     let report = Report {
         header: &header,
         title: paper.title(),

@@ -149,7 +149,19 @@ pub(crate) fn fixed(value: f64, decimals: usize) -> String {
     text.replacen('-', "−", 1)
 }
 
-/// The table as Markdown, with its heading and caption.
+/// Most rows that are shown to people; the CSV holds all.
+pub(crate) const READABLE: usize = 80;
+
+/// The rows that are shown, and a sentence on those that are not.
+pub(crate) fn readable(table: &Table) -> (&[Vec<Cell>], Option<String>) {
+    let all = table.rows.len();
+    if all <= READABLE {
+        return (&table.rows, None);
+    }
+    (&table.rows[..READABLE], Some(format!("The first {READABLE} of {all} rows.")))
+}
+
+/// The table as Markdown, with its heading and caption; of a long one the first rows, and where the others are.
 ///
 /// # Errors
 /// As [`csv`].
@@ -160,8 +172,12 @@ pub fn markdown(table: &Table) -> Result<String, TableError> {
     let mut text = format!("# {}\n\n", table.title);
     text.push_str(&line(table.columns.iter().map(|name| escape(name)).collect()));
     text.push_str(&line(rule.collect()));
-    for row in &table.rows {
+    let (rows, left_out) = readable(table);
+    for row in rows {
         text.push_str(&line(row.iter().map(|cell| escape(&shown(cell))).collect()));
+    }
+    if let Some(left_out) = left_out {
+        text.push_str(&format!("\n{left_out} All of them: [{0}.csv]({0}.csv).\n", table.id));
     }
     if !table.caption.is_empty() {
         text.push_str(&format!("\n{}\n", table.caption));
@@ -209,6 +225,22 @@ mod tests {
         let expected = "# Accuracy\n\n| arm | seeds | ours | published |\n| --- | ---: | ---: | ---: |\n\
                         | a\\|b, \"c\" | 5 | 0.30 | – |\n| d e | 3 | 0.00 | 93.90 |\n\nFive seeds.\n";
         assert_eq!(markdown(&example()).unwrap(), expected);
+    }
+
+    #[test]
+    fn of_a_long_table_the_first_rows_are_shown_and_the_others_named() {
+        let row = |index: usize| {
+            vec![format!("arm {index}").as_str().into(), Cell::Missing, Cell::Missing, Cell::Missing]
+        };
+        let (most, more) =
+            (table((0..READABLE).map(row).collect()), table((0..=READABLE).map(row).collect()));
+        let (most, more) = (markdown(&most).unwrap(), markdown(&more).unwrap());
+        assert!(most.contains("| arm 79 |") && !most.contains("of 80 rows"), "{most}");
+        assert!(more.contains("| arm 79 |") && !more.contains("| arm 80 |"), "{more}");
+        assert!(
+            more.ends_with("\nThe first 80 of 81 rows. All of them: [t.csv](t.csv).\n\nFive seeds.\n"),
+            "{more}"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Contact sheets: the first pictures of each class, side by side, as a PNG.
 
-use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
 
 use super::{CHANNELS, ImageSet};
 
@@ -29,7 +30,12 @@ pub fn contact_sheet(
         }
     }
     let mut png = Vec::new();
-    PngEncoder::new(&mut png).write_image(&canvas, width as u32, height as u32, ExtendedColorType::Rgb8)?;
+    PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::Adaptive).write_image(
+        &canvas,
+        width as u32,
+        height as u32,
+        ExtendedColorType::Rgb8,
+    )?;
     Ok(png)
 }
 

@@ -1,6 +1,7 @@
 //! Contact sheets: pictures side by side as one PNG.
 
-use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
 
 use super::Picture;
 
@@ -24,7 +25,12 @@ pub fn contact_sheet(rows: &[Vec<Picture>], zoom: usize) -> Result<Vec<u8>, imag
         }
     }
     let mut png = Vec::new();
-    PngEncoder::new(&mut png).write_image(&canvas, width as u32, height as u32, ExtendedColorType::Rgb8)?;
+    PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::Adaptive).write_image(
+        &canvas,
+        width as u32,
+        height as u32,
+        ExtendedColorType::Rgb8,
+    )?;
     Ok(png)
 }
 
