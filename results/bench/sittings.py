@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Takes `cargo xtask bench cpu` and PyTorch in turn and writes cpu_sittings.csv, cpu.csv and cpu.md beside this file.
+"""Takes `cargo xtask bench cpu` and PyTorch in turn and writes cpu_sittings.csv, cpu.csv and cpu.md beside this file. Another kind of machine has
+tables of its own: `--table cpu_avx2` for both commands.
 
     python3 -m venv peers && peers/bin/pip install torch==2.11.0
     cargo build --release --package runner
@@ -19,8 +20,6 @@ import subprocess
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-SITTINGS = HERE / "cpu_sittings.csv"
-TABLE = HERE / "cpu.csv"
 FAMILIES = [
     "matmul/", "conv2d/", "group_norm_silu/", "layer_norm/", "attention/", "geglu/",
     "upsample_nearest2x/", "batch_norm/", "diffgrad/", "adam/", "copy/",
@@ -61,8 +60,9 @@ def candle_unet(typed, threads):
 
 def take(typed):
     runner = [typed.runner, "bench", "cpu"]
-    new = not SITTINGS.exists()
-    with SITTINGS.open("a", newline="") as file:
+    sittings = HERE / f"{typed.table}_sittings.csv"
+    new = not sittings.exists()
+    with sittings.open("a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         if new:
             writer.writeheader()
@@ -94,10 +94,10 @@ def median(values, digits):
     return round(statistics.median(values), digits) if values else ""
 
 
-def join(_):
-    rows = list(csv.DictReader(SITTINGS.open()))
+def join(typed):
+    rows = list(csv.DictReader((HERE / f"{typed.table}_sittings.csv").open()))
     keys = dict.fromkeys((row["name"], row["threads"]) for row in rows)
-    with TABLE.open("w", newline="") as file:
+    with (HERE / f"{typed.table}.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([
             "name", "threads", "ours_ms", "candle_ms", "pytorch_ms", "candle_over_ours", "pytorch_over_ours",
@@ -112,12 +112,12 @@ def join(_):
                 median(ratio(of, "candle_ms"), 2), median(against, 2), round(min(against), 2) if against else "",
                 len(of), of[0]["machine"],
             ])
-    page()
+    page(typed.table)
 
 
-def page(_=None):
-    """cpu.md: the table to read. A ratio below 1, where PyTorch is faster, is bold."""
-    rows = list(csv.DictReader(TABLE.open()))
+def page(table):
+    """The table to read, as Markdown. A ratio below 1, where PyTorch is faster, is bold."""
+    rows = list(csv.DictReader((HERE / f"{table}.csv").open()))
     threads = sorted({row["threads"] for row in rows}, key=int)
     found = {(row["name"], row["threads"]): row for row in rows}
     head = [f"{t} thread{'s' * (t != '1')}: ms | PyTorch / ours (lowest) | candle / ours" for t in threads]
@@ -134,7 +134,7 @@ def page(_=None):
             cells += [row["ours_ms"], f"{mark}{against}{mark} ({lowest})" if against else "", row["candle_over_ours"]]
         lines.append("| " + " | ".join(cells) + " |")
     machines = "; ".join(sorted({row["machine"] for row in rows}))
-    (HERE / "cpu.md").write_text(f"# CPU, `f32`\n\n{machines}. How it was taken: [README.md](README.md).\n\n" + "\n".join(lines) + "\n")
+    (HERE / f"{table}.md").write_text(f"# CPU, `f32`\n\n{machines}. How it was taken: [README.md](README.md).\n\n" + "\n".join(lines) + "\n")
 
 
 def main():
@@ -151,7 +151,10 @@ def main():
     taking.add_argument("--candle-unet", help="the program of tools/bench/candle-unet")
     taking.add_argument("--only", nargs="*", help="families, such as conv2d/")
     taking.set_defaults(run=take)
-    commands.add_parser("join").set_defaults(run=join)
+    joining = commands.add_parser("join")
+    joining.set_defaults(run=join)
+    for command in (taking, joining):
+        command.add_argument("--table", default="cpu", help="name of the tables")
     typed = parser.parse_args()
     typed.run(typed)
 

@@ -111,6 +111,7 @@ pub struct Bar {
 
 mod bars;
 mod canvas;
+mod compact;
 mod frame;
 mod heat;
 mod intervals;

@@ -59,10 +59,9 @@ pub(super) fn draw(canvas: &Canvas, panel: &Panel, shown: &Bars<'_>, top: f64, f
     if let Some(x) = frame.across(0.0).filter(|_| frame.x.contains(0.0)) {
         canvas.line(&[(x, frame.top), (x, frame.bottom)], MUTED, 1.0)?;
     }
-    for (index, bar) in shown.bars.iter().enumerate() {
-        one(canvas, &frame, bar, frame.top + ROW * (index as f64 + 0.5))?;
-    }
-    Ok(())
+    let rows: Vec<(&Bar, f64)> =
+        shown.bars.iter().enumerate().map(|(row, bar)| (bar, frame.top + ROW * (row as f64 + 0.5))).collect();
+    marks(canvas, &frame, &rows, shown.kinds.len())
 }
 
 fn frame(panel: &Panel, shown: &Bars<'_>, top: f64, full: f64) -> Frame {
@@ -77,20 +76,32 @@ fn frame(panel: &Panel, shown: &Bars<'_>, top: f64, full: f64) -> Frame {
     Frame { left: left.min(full * 0.5), top, right: full - 14.0, bottom, x, y }
 }
 
-/// The bar from 0, its interval as a thin line through it, the control as a diamond.
-fn one(canvas: &Canvas, frame: &Frame, bar: &Bar, y: f64) -> Drawn {
-    canvas.text(&bar.label, (frame.left - 6.0, y), NAME, INK, Anchor::End)?;
+/// All names, all bars from 0, all intervals as thin lines through them, all controls as diamonds: what looks alike is drawn together.
+fn marks(canvas: &Canvas, frame: &Frame, rows: &[(&Bar, f64)], kinds: usize) -> Drawn {
     let inside = |value: f64| frame.across(value).map(|x| x.clamp(frame.left, frame.right));
-    if let (Some(value), Some(zero)) = (bar.value.and_then(inside), inside(0.0)) {
-        canvas.rectangle((zero.min(value), y - 4.0), (zero.max(value), y + 4.0), look(bar.kind).colour)?;
+    for (bar, y) in rows {
+        canvas.text(&bar.label, (frame.left - 6.0, *y), NAME, INK, Anchor::End)?;
     }
-    if let Some((low, high)) = bar.interval
-        && let (Some(low), Some(high)) = (inside(low), inside(high))
-    {
-        canvas.line(&[(low, y), (high, y)], INK, 1.2)?;
+    for kind in 0..kinds {
+        for (bar, y) in rows.iter().filter(|(bar, _)| bar.kind == kind) {
+            if let (Some(value), Some(zero)) = (bar.value.and_then(inside), inside(0.0)) {
+                canvas.rectangle(
+                    (zero.min(value), y - 4.0),
+                    (zero.max(value), y + 4.0),
+                    look(kind).colour,
+                )?;
+            }
+        }
     }
-    match bar.control.and_then(|value| frame.across(value)).filter(|x| frame.holds((*x, y))) {
-        Some(x) => canvas.hollow_diamond((x, y), 3.4, PUBLISHED),
-        None => Ok(()),
+    for (bar, y) in rows {
+        if let Some((low, high)) = bar.interval
+            && let (Some(low), Some(high)) = (inside(low), inside(high))
+        {
+            canvas.line(&[(low, *y), (high, *y)], INK, 1.2)?;
+        }
     }
+    let seen = |bar: &Bar, y: f64| {
+        bar.control.and_then(|value| frame.across(value)).filter(|x| frame.holds((*x, y)))
+    };
+    canvas.hollow_diamonds(rows.iter().filter_map(|(bar, y)| Some((seen(bar, *y)?, *y))), 3.4, PUBLISHED)
 }

@@ -123,10 +123,25 @@ impl<'a> Canvas<'a> {
 
     /// A diamond with a white inside: what the paper printed.
     pub(super) fn hollow_diamond(&self, centre: Point, radius: f64, colour: RGBColor) -> Drawn {
-        let mut corners = diamond(centre, radius);
-        self.area(&corners, RGBColor(255, 255, 255), 1.0)?;
-        corners.push(corners[0]);
-        self.line(&corners, colour, 2.0)
+        self.hollow_diamonds(std::iter::once(centre), radius, colour)
+    }
+
+    /// Diamonds with a white inside, which do not overlap.
+    pub(super) fn hollow_diamonds(
+        &self,
+        centres: impl Iterator<Item = Point> + Clone,
+        radius: f64,
+        colour: RGBColor,
+    ) -> Drawn {
+        for centre in centres.clone() {
+            self.area(&diamond(centre, radius), RGBColor(255, 255, 255), 1.0)?;
+        }
+        for centre in centres {
+            let mut corners = diamond(centre, radius);
+            corners.push(corners[0]);
+            self.line(&corners, colour, 2.0)?;
+        }
+        Ok(())
     }
 
     pub(super) fn marker(&self, marker: Marker, centre: Point, radius: f64, colour: RGBColor) -> Drawn {

@@ -2,6 +2,7 @@
 
 use super::bars::Bars;
 use super::canvas::{Canvas, Drawn, FINE, TITLE, wrap};
+use super::compact::compact;
 use super::heat::Grid;
 use super::style::INK;
 use super::{Content, Figure, Panel, bars, intervals, lines};
@@ -109,11 +110,12 @@ const NEEDLESS: [&str; 3] = [" opacity=\"1\"", " stroke=\"none\"", ".00000000000
 fn scalable(svg: &str, size: (f64, f64), title: &str) -> String {
     let body = svg.split_once('>').map_or("", |(_, body)| body);
     let body = INHERITED.iter().chain(&NEEDLESS).fold(body.to_owned(), |body, usual| body.replace(usual, ""));
+    let body = compact(&body);
     let (width, height) = ((size.0 * FINE).ceil(), (size.1 * FINE).ceil());
     let name = title.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" viewBox=\"0 0 {width} {height}\" \
-         role=\"img\" aria-label=\"{name}\"{}>\n<rect width=\"{width}\" height=\"{height}\" fill=\"#FFFFFF\"/>{body}",
+         role=\"img\" aria-label=\"{name}\"{}>\n<rect width=\"{width}\" height=\"{height}\" fill=\"#FFFFFF\"/>\n{body}",
         size.0.ceil(),
         size.1.ceil(),
         INHERITED.concat(),
