@@ -268,7 +268,8 @@ fn row_seconds(model: &str) -> f64 {
         let parts = Parts::open(&folder_of(MODEL, model)?, DType::F32, &Device::Cpu)?;
         let (config, tokens) = (parts.unet_config()?, parts.text_config()?.max_position_embeddings);
         let size = config.sample_size.unwrap_or(64);
-        Ok(cost::macs(&config, [size, size], tokens)? / cost::MACS_PER_SECOND)
+        let macs = cost::macs(&config, [size, size], tokens)?;
+        Ok(macs / cost::macs_per_second(macs))
     };
     read().unwrap_or(USUAL)
 }

@@ -179,7 +179,7 @@ fn planned(typed: &cli::Trace, parts: &Parts, caption: &Caption, spec: &Spec) ->
     });
     let passes = (runs + chunks - 1) * halves * evaluations;
     let work = macs * passes as f64;
-    let seconds = work / cost::MACS_PER_SECOND / super::reproduce::cores() as f64;
+    let seconds = work / cost::macs_per_second(macs) / super::reproduce::cores() as f64;
     Ok(format!(
         "subject: `{}`, tokens {}..{} of {}\nruns: {runs} (clean, corrupted and {} restored), in {chunks} {}: {} rows a pass\n\
          passes of one row: {passes} ({evaluations} steps), {:.3} TMAC each, {:.2} PFLOP in all\n\
@@ -198,7 +198,7 @@ fn planned(typed: &cli::Trace, parts: &Parts, caption: &Caption, spec: &Spec) ->
         readable_bytes(row * (runs.div_ceil(chunks) * halves) as u64),
         readable_seconds(seconds),
         super::reproduce::cores(),
-        cost::MACS_PER_SECOND / 1e9,
+        cost::macs_per_second(macs) / 1e9,
     ))
 }
 
