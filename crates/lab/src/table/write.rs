@@ -150,7 +150,7 @@ pub(crate) fn fixed(value: f64, decimals: usize) -> String {
 }
 
 /// Most rows that are shown to people; the CSV holds all.
-pub(crate) const READABLE: usize = 80;
+const READABLE: usize = 80;
 
 /// The rows that are shown, and a sentence on those that are not.
 pub(crate) fn readable(table: &Table) -> (&[Vec<Cell>], Option<String>) {

@@ -7,6 +7,40 @@
 //! [`Sixteen`] and compiled for both by [`on_sixteen!`]. A product is fused with a sum exactly where the source says so and sums are cut in
 //! lanes by the source, so every instruction set gives the same bits.
 
+/// What a kind of registers has by its arithmetic alone.
+#[cfg(target_arch = "x86_64")]
+macro_rules! by_arithmetic {
+    ($V:ty) => {
+        impl std::ops::AddAssign for $V {
+            #[inline(always)]
+            fn add_assign(&mut self, other: Self) {
+                *self = *self + other;
+            }
+        }
+
+        impl $crate::ops::Math for $V {
+            #[inline(always)]
+            fn fused(self, a: Self, b: Self) -> Self {
+                self.multiply_add(a, b)
+            }
+
+            #[inline(always)]
+            fn exp_of_negative(self) -> Self {
+                $crate::ops::math::exp_of_negative(self)
+            }
+
+            #[inline(always)]
+            fn normal_cdf_and_density(self) -> (Self, Self) {
+                $crate::ops::math::normal_cdf_and_density(self)
+            }
+
+            #[inline(always)]
+            fn sigmoids(self) -> (Self, Self) {
+                $crate::ops::math::sigmoids(self)
+            }
+        }
+    };
+}
 #[cfg(target_arch = "x86_64")]
 mod pair;
 #[cfg(target_arch = "x86_64")]

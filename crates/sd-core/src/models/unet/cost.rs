@@ -7,7 +7,7 @@ use crate::nn::Specification;
 use crate::taps::{Kind, Site};
 
 /// Multiply-accumulates that a core is taken to do a second where a row of a pass has `row` of them, for estimates alone. Measured: sd-mini, whose
-/// tensors are small, 22·10⁹ with AVX2 and 27·10⁹ with AVX-512; Stable Diffusion 1.x 80·10⁹ with AVX-512.
+/// tensors are small, 22·10⁹ with AVX2 and, beside other work, about 27·10⁹ with AVX-512; Stable Diffusion 1.x 80·10⁹ with AVX-512.
 #[must_use]
 pub fn macs_per_second(row: f64) -> f64 {
     const SMALL: f64 = 1e9;

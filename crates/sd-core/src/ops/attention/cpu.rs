@@ -29,6 +29,34 @@ pub(super) struct Saved<'a, T> {
     pub(super) lse: &'a [T],
 }
 
+impl<T> Saved<'_, T> {
+    /// That of one head.
+    pub(super) fn of_head(&self, dims: &Dims, head: usize) -> Self {
+        let (per_q, per_k) = (dims.queries * dims.head, dims.keys * dims.head);
+        let (queries, keys) = (head * per_q..(head + 1) * per_q, head * per_k..(head + 1) * per_k);
+        Self {
+            q: &self.q[queries.clone()],
+            k: &self.k[keys.clone()],
+            v: &self.v[keys],
+            y: &self.y[queries.clone()],
+            dy: &self.dy[queries],
+            lse: &self.lse[head * dims.queries..][..dims.queries],
+        }
+    }
+
+    /// That of some queries of a head, with all of its keys.
+    pub(super) fn of_queries(&self, dims: &Dims, queries: Range<usize>) -> Self {
+        let numbers = queries.start * dims.head..queries.end * dims.head;
+        Self {
+            q: &self.q[numbers.clone()],
+            y: &self.y[numbers.clone()],
+            dy: &self.dy[numbers],
+            lse: &self.lse[queries],
+            ..*self
+        }
+    }
+}
+
 /// y and, of every query, log₂ Σ e^logit.
 pub(super) fn forward_f32(dims: &Dims, q: &[f32], k: &[f32], v: &[f32]) -> (Vec<f32>, Vec<f32>) {
     #[cfg(target_arch = "x86_64")]
@@ -124,15 +152,7 @@ pub(super) fn backward<T: Real>(dims: &Dims, saved: &Saved<'_, T>) -> [Vec<T>; 3
     let (per_q, per_k) = (dims.queries * dims.head, dims.keys * dims.head);
     let gradients = dq.par_chunks_mut(per_q).zip(dk.par_chunks_mut(per_k)).zip(dv.par_chunks_mut(per_k));
     gradients.enumerate().for_each(|(head, ((dq, dk), dv))| {
-        let (queries, keys) = (head * per_q..(head + 1) * per_q, head * per_k..(head + 1) * per_k);
-        let saved = Saved {
-            q: &saved.q[queries.clone()],
-            k: &saved.k[keys.clone()],
-            v: &saved.v[keys],
-            y: &saved.y[queries.clone()],
-            dy: &saved.dy[queries],
-            lse: &saved.lse[head * dims.queries..][..dims.queries],
-        };
+        let saved = saved.of_head(dims, head);
         backward_head(dims, &saved, dq, dk, dv);
     });
     [dq, dk, dv]
@@ -166,14 +186,7 @@ fn backward_part<T: Real>(
     for (index, dq) in dq.chunks_mut(block(dims) * dims.head).enumerate() {
         let start = first + index * block(dims);
         let rows = start..start + dq.len() / dims.head;
-        let numbers = rows.start * dims.head..rows.end * dims.head;
-        let saved = Saved {
-            q: &saved.q[numbers.clone()],
-            y: &saved.y[numbers.clone()],
-            dy: &saved.dy[numbers],
-            lse: &saved.lse[rows.clone()],
-            ..*saved
-        };
+        let saved = saved.of_queries(dims, rows.clone());
         backward_rows(dims, rows, &saved, dq, dk, dv);
     }
 }

@@ -83,6 +83,25 @@ fn values_and_gradients_are_those_of_the_definition() {
     }
 }
 
+/// What processors without AVX2 take for `f32`, called by name since the machines of the tests have it.
+#[test]
+fn the_general_way_is_near_the_definition_in_single_precision() {
+    for sizes in CASES {
+        let case = Case::new(sizes);
+        let dims = case.dims();
+        let [q, k, v, dy] = [&case.q, &case.k, &case.v, &case.dy]
+            .map(|x| flat(x).iter().map(|x| *x as f32).collect::<Vec<_>>());
+        let (y, lse) = cpu::forward(&dims, &q, &k, &v);
+        let saved = cpu::Saved { q: &q, k: &k, v: &v, y: &y, dy: &dy, lse: &lse };
+        let [dq, dk, dv] = cpu::backward(&dims, &saved);
+        for (which, (ours, exact)) in [&y, &dq, &dk, &dv].into_iter().zip(case.reference()).enumerate() {
+            let ours = Tensor::new(ours.as_slice(), &Device::Cpu).unwrap().reshape(exact.dims()).unwrap();
+            let error = distance(&ours, &exact);
+            assert!(error <= 2e-5, "{sizes:?}, tensor {which}: {error:e}");
+        }
+    }
+}
+
 #[test]
 fn gradients_are_those_of_finite_differences() {
     for sizes in [(1, 2, 3, 5, 4, false), (1, 1, 6, 6, 3, true), (2, 1, 4, 2, 3, true)] {

@@ -1,11 +1,10 @@
 //! Sixteen `f32` in two AVX registers: what [`Zmm`](super::Zmm) is on machines without AVX-512, lane by lane the same bits.
 
 use std::arch::x86_64::*;
-use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::{Sixteen, Vector};
-use crate::ops::Math;
-use crate::ops::math::{self, Single};
+use crate::ops::math::Single;
 
 /// Sixteen `f32`. Its methods are AVX2 and FMA instructions: it may be used only in code that runs where
 /// [`Isa::of_machine`](super::Isa::of_machine) is `Avx2` or more, which [`vectorised!`](super::vectorised) and
@@ -37,13 +36,6 @@ operator!(Add, add, _mm256_add_ps);
 operator!(Sub, sub, _mm256_sub_ps);
 operator!(Mul, mul, _mm256_mul_ps);
 operator!(Div, div, _mm256_div_ps);
-
-impl AddAssign for Pair {
-    #[inline(always)]
-    fn add_assign(&mut self, other: Self) {
-        *self = *self + other;
-    }
-}
 
 impl Neg for Pair {
     type Output = Self;
@@ -97,27 +89,7 @@ impl Single for Pair {
     }
 }
 
-impl Math for Pair {
-    #[inline(always)]
-    fn fused(self, a: Self, b: Self) -> Self {
-        self.multiply_add(a, b)
-    }
-
-    #[inline(always)]
-    fn exp_of_negative(self) -> Self {
-        math::exp_of_negative(self)
-    }
-
-    #[inline(always)]
-    fn normal_cdf_and_density(self) -> (Self, Self) {
-        math::normal_cdf_and_density(self)
-    }
-
-    #[inline(always)]
-    fn sigmoids(self) -> (Self, Self) {
-        math::sigmoids(self)
-    }
-}
+by_arithmetic!(Pair);
 
 /// All bits of the first `count` of sixteen lanes.
 #[inline(always)]

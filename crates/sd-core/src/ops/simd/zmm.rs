@@ -1,11 +1,10 @@
 //! Sixteen `f32` in one AVX-512 register.
 
 use std::arch::x86_64::*;
-use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::{Sixteen, Vector};
-use crate::ops::Math;
-use crate::ops::math::{self, Single};
+use crate::ops::math::Single;
 
 /// Sixteen `f32`. Its methods are AVX-512 instructions: it may be used only in code that runs where
 /// [`Isa::of_machine`](super::Isa::of_machine) is `Avx512`, which [`vectorised!`](super::vectorised) sees to.
@@ -36,13 +35,6 @@ operator!(Add, add, _mm512_add_ps);
 operator!(Sub, sub, _mm512_sub_ps);
 operator!(Mul, mul, _mm512_mul_ps);
 operator!(Div, div, _mm512_div_ps);
-
-impl AddAssign for Zmm {
-    #[inline(always)]
-    fn add_assign(&mut self, other: Self) {
-        *self = *self + other;
-    }
-}
 
 impl Neg for Zmm {
     type Output = Self;
@@ -84,27 +76,7 @@ impl Single for Zmm {
     }
 }
 
-impl Math for Zmm {
-    #[inline(always)]
-    fn fused(self, a: Self, b: Self) -> Self {
-        self.multiply_add(a, b)
-    }
-
-    #[inline(always)]
-    fn exp_of_negative(self) -> Self {
-        math::exp_of_negative(self)
-    }
-
-    #[inline(always)]
-    fn normal_cdf_and_density(self) -> (Self, Self) {
-        math::normal_cdf_and_density(self)
-    }
-
-    #[inline(always)]
-    fn sigmoids(self) -> (Self, Self) {
-        math::sigmoids(self)
-    }
-}
+by_arithmetic!(Zmm);
 
 /// The lowest `count` of sixteen bits.
 #[inline(always)]

@@ -26,15 +26,7 @@ pub(in super::super) fn backward(
     let (per_q, per_k) = (dims.queries * dims.head, dims.keys * dims.head);
     let gradients = dq.par_chunks_mut(per_q).zip(dk.par_chunks_mut(per_k)).zip(dv.par_chunks_mut(per_k));
     gradients.enumerate().for_each(|(head, ((dq, dk), dv))| {
-        let (queries, keys) = (head * per_q..(head + 1) * per_q, head * per_k..(head + 1) * per_k);
-        let saved = Saved {
-            q: &saved.q[queries.clone()],
-            k: &saved.k[keys.clone()],
-            v: &saved.v[keys],
-            y: &saved.y[queries.clone()],
-            dy: &saved.dy[queries],
-            lse: &saved.lse[head * dims.queries..][..dims.queries],
-        };
+        let saved = saved.of_head(dims, head);
         // SAFETY: `available` was asked before.
         unsafe { backward_head(dims, &saved, dq, dk, dv) };
     });
@@ -120,14 +112,7 @@ unsafe fn backward_part(
     for (block, dq) in dq.chunks_mut(QUERIES * dims.head).enumerate() {
         let start = first + block * QUERIES;
         let queries = start..start + dq.len() / dims.head;
-        let numbers = queries.start * dims.head..queries.end * dims.head;
-        let saved = Saved {
-            q: &saved.q[numbers.clone()],
-            y: &saved.y[numbers.clone()],
-            dy: &saved.dy[numbers],
-            lse: &saved.lse[queries.clone()],
-            ..*saved
-        };
+        let saved = saved.of_queries(dims, queries.clone());
         // SAFETY: as here.
         unsafe { backward_block(dims, head, sums, queries, &saved, dq) };
     }

@@ -207,7 +207,7 @@ fn transform_data(spec: &Spec, x: &[f32], block: Range<usize>, data: &Scratch) {
 }
 
 on_sixteen! {
-    /// Transformed tiles of one channel: panel p at `out[p · panel ..]`, the points of a panel `step` apart.
+    /// Transformed tiles of one channel, whichever the window is of: panel p at `out[p · panel ..]`, the points of a panel `step` apart.
     ///
     /// # Safety
     /// The machine has AVX2; the window was filled; `out` may be written as said.
@@ -216,7 +216,12 @@ on_sixteen! {
             // SAFETY: the window holds every patch that `offsets` names; the caller's promise for `out`.
             unsafe {
                 let out = out.add(group / 2 * panel + group % 2 * LANES);
-                transform::data::<V>(buffer.start(), offsets, window.stride, out, step);
+                match window.reach {
+                    Reach::Data => transform::data::<V>(buffer.start(), offsets, window.stride, out, step),
+                    Reach::Gradient => {
+                        transform::gradient::<V>(buffer.start(), offsets, window.stride, out, step);
+                    }
+                }
             }
         }
     }

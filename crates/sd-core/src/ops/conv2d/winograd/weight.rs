@@ -9,7 +9,7 @@ use super::super::super::simd::on_sixteen;
 use super::super::super::tile::{self, Depth, LANES, MAX_ROWS, Rows, Shared, even_pieces};
 use super::transform::{self, POINTS};
 use super::window::{Reach, Window};
-use super::{PANEL, PRODUCTS, Spec};
+use super::{PANEL, PRODUCTS, Spec, transform_window};
 
 /// Panels of outputs that one piece of work goes through for each panel of inputs.
 const GROUP: usize = 4;
@@ -133,22 +133,6 @@ fn transform_gradient(spec: &Spec, dy: &[f32], block: Range<usize>, gradient: &S
             unsafe { transform_window(&window, buffer, spec.c_out * PANEL, out.at(o * PANEL), step) };
         },
     );
-}
-
-on_sixteen! {
-    /// Transformed output gradients of one channel: panel p at `out[p · panel ..]`, the points of a panel `step` apart.
-    ///
-    /// # Safety
-    /// The machine has AVX2; the window was filled; `out` may be written as said.
-    unsafe fn transform_window<V>(window: &Window, buffer: &Scratch, panel: usize, out: *mut f32, step: usize) {
-        for (group, offsets) in window.offsets.as_chunks::<LANES>().0.iter().enumerate() {
-            // SAFETY: the window holds every patch that `offsets` names; the caller's promise for `out`.
-            unsafe {
-                let out = out.add(group / 2 * panel + group % 2 * LANES);
-                transform::gradient::<V>(buffer.start(), offsets, window.stride, out, step);
-            }
-        }
-    }
 }
 
 struct Operands<'a> {

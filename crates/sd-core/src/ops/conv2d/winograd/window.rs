@@ -27,6 +27,8 @@ struct Row {
 
 /// See the module.
 pub(super) struct Window {
+    /// What its tiles read.
+    pub(super) reach: Reach,
     /// Elements from one row of the window to the next.
     pub(super) stride: usize,
     /// Where each tile's patch begins; tiles are filled up to whole panels with patches of zeros.
@@ -62,7 +64,7 @@ impl Window {
         }
         let zeros = next * stride;
         offsets.resize(offsets.len().next_multiple_of(PANEL), zeros as u32);
-        Self { stride, offsets, rows, width, length: zeros + side * stride + 8 }
+        Self { reach, stride, offsets, rows, width, length: zeros + side * stride + 8 }
     }
 
     /// A window of zeros.
