@@ -14,8 +14,9 @@ pub(crate) unsafe fn written<T: Real>(len: usize, write: impl FnOnce(&mut [T])) 
     if cfg!(debug_assertions) {
         buffer.resize(len, T::from_f64(f64::NAN));
     }
-    // SAFETY: the capacity is `len`; T is f32 or f64, for which every bit pattern is a value and which need no drop; the
-    // caller promises that nothing is read before it was written and that all is written.
+    // SAFETY: the capacity is `len`, and T is f32 or f64, which need no drop. The caller promises that all is written and that
+    // nothing is read before. The slice refers to memory without values until then, which `set_len` asks not to be: this
+    // assumes, as the language does today though it promises nothing, that such a slice may exist as long as it is only written.
     unsafe { buffer.set_len(len) };
     write(&mut buffer);
     buffer

@@ -34,7 +34,7 @@ pub(crate) trait Single:
     fn absolute(self) -> Self;
     /// `yes` where `self < bound`, else `no`: also where either is NaN.
     fn if_less(self, bound: Self, yes: Self, no: Self) -> Self;
-    /// `self · 2ⁿ`, rounded once, for whole n in −160..=0 and `self` in [½, 2].
+    /// `self · 2ⁿ`, rounded once, for whole n in −200..=1 and `self` in [½, 2].
     fn scale(self, n: Self) -> Self;
 }
 

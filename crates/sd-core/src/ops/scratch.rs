@@ -3,7 +3,7 @@
 //! A fresh buffer of some megabytes costs a page fault for every four kilobytes, as much time as a small convolution takes. What was
 //! used once is therefore kept, up to [`KEPT_BYTES`] in all, and lent again.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
@@ -26,8 +26,9 @@ unsafe impl Send for Block {}
 impl Block {
     fn new(length: usize) -> Self {
         let layout = Self::layout(length);
+        // Zeros, since panels are read whole where only some of their rows were written: what is lent always holds numbers.
         // SAFETY: the layout's size is not zero.
-        let start = unsafe { alloc(layout) };
+        let start = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(start.cast()) else { handle_alloc_error(layout) };
         Self { start, length }
     }
@@ -47,7 +48,7 @@ impl Drop for Block {
     }
 }
 
-/// Working memory of at least the length asked for, with unknown content; given back when dropped.
+/// Working memory of at least the length asked for, of any numbers: zeros or those of an earlier use. Given back when dropped.
 pub(crate) struct Scratch(Option<Block>);
 
 // SAFETY: its memory is only reached through raw pointers, whose users argue for each access.

@@ -48,6 +48,8 @@ mod zmm;
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 use std::sync::OnceLock;
+#[cfg(all(test, target_arch = "x86_64"))]
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Math;
 #[cfg(target_arch = "x86_64")]
@@ -196,7 +198,12 @@ impl Isa {
     #[inline]
     pub(crate) fn of_machine() -> Self {
         static FOUND: OnceLock<Isa> = OnceLock::new();
-        *FOUND.get_or_init(Self::detect)
+        let found = *FOUND.get_or_init(Self::detect);
+        #[cfg(all(test, target_arch = "x86_64"))]
+        if found == Self::Avx512 && NARROWED.load(Ordering::SeqCst) > 0 {
+            return Self::Avx2;
+        }
+        found
     }
 
     fn detect() -> Self {
@@ -215,6 +222,24 @@ impl Isa {
         }
         Self::Baseline
     }
+}
+
+/// How many [`narrowed`] run.
+#[cfg(all(test, target_arch = "x86_64"))]
+static NARROWED: AtomicUsize = AtomicUsize::new(0);
+
+/// `f` without AVX-512, on all threads: tests beside it then run without, too, which by its claim changes no bit of theirs.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) fn narrowed<T>(f: impl Fn() -> T) -> T {
+    struct Wide;
+    impl Drop for Wide {
+        fn drop(&mut self) {
+            NARROWED.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    NARROWED.fetch_add(1, Ordering::SeqCst);
+    let _wide = Wide;
+    f()
 }
 
 /// Defines a function of an element type whose body is compiled for every [`Isa`], with the vector type `$V` to compute on.

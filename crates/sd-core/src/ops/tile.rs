@@ -229,7 +229,7 @@ unsafe fn tile<V: Sixteen, const M: usize, const NV: usize, const ROW: usize>(
     }
 }
 
-/// `length` cut into the fewest pieces of at most `most`, as equal as can be: the first ones are one longer.
+/// `length` cut into the fewest pieces of at most `most`, as equal as can be: no two differ by more than one.
 pub(crate) fn even_pieces(
     length: usize,
     most: usize,
@@ -262,8 +262,9 @@ mod tests {
     use super::*;
     use crate::rng::Rng;
 
-    /// A tile of `rows` × 32 over two blocks of 32 steps, by `product` and by the pieces of AVX2, and as it should be.
-    fn tiles(rows: usize, order: Rows) -> [Vec<f32>; 3] {
+    /// A tile of `rows` × 16·NV over two blocks of 32 steps, by `product` and by the pieces of AVX2, and as it should be.
+    fn tiles<const NV: usize>(rows: usize, order: Rows, accumulate: bool) -> [Vec<f32>; 3] {
+        let columns = NV * LANES;
         let mut rng = Rng::new(1, "tile", rows as u64);
         let mut drawn = |count: usize| (0..count).map(|_| rng.normal() as f32).collect::<Vec<f32>>();
         let (a_block, row, step) = match order {
@@ -273,23 +274,32 @@ mod tests {
             Rows::Turned128 => (32 * LONG_ROW, 1, LONG_ROW),
         };
         let (a, b, start) =
-            (drawn(a_block + MAX_ROWS * LONG_ROW + 32 * LONG_ROW), drawn(2 * 32 * 32), drawn(rows * 40));
-        let depth = Depth { depth: 32, blocks: 2, a_block, b_block: 32 * 32 };
+            (drawn(a_block + MAX_ROWS * LONG_ROW + 32 * LONG_ROW), drawn(2 * 32 * columns), drawn(rows * 40));
+        let depth = Depth { depth: 32, blocks: 2, a_block, b_block: 32 * columns };
         let [mut ours, mut pieces, mut exact] = std::array::from_fn(|_| start.clone());
-        // SAFETY: A holds two blocks of 32 steps of any order, B two of 32 × 32, C has rows of 40.
+        // SAFETY: A holds two blocks of 32 steps of any order, B two of 32 × the columns, C has rows of 40.
         unsafe {
-            product::<2>(rows, order, depth, a.as_ptr(), b.as_ptr(), (ours.as_mut_ptr(), 40), true);
-            in_pieces::<2>(rows, order, depth, a.as_ptr(), b.as_ptr(), (pieces.as_mut_ptr(), 40), true);
+            product::<NV>(rows, order, depth, a.as_ptr(), b.as_ptr(), (ours.as_mut_ptr(), 40), accumulate);
+            in_pieces::<NV>(
+                rows,
+                order,
+                depth,
+                a.as_ptr(),
+                b.as_ptr(),
+                (pieces.as_mut_ptr(), 40),
+                accumulate,
+            );
         }
-        for (r, j) in (0..rows).flat_map(|r| (0..32).map(move |j| (r, j))) {
+        for (r, j) in (0..rows).flat_map(|r| (0..columns).map(move |j| (r, j))) {
             let terms = (0..64).map(|k| (k / 32, k % 32));
             let sum: f64 = terms
                 .map(|(block, k)| {
                     f64::from(a[block * a_block + k * step + r * row])
-                        * f64::from(b[(block * 32 + k) * 32 + j])
+                        * f64::from(b[(block * 32 + k) * columns + j])
                 })
                 .sum();
-            exact[r * 40 + j] += sum as f32;
+            let before = if accumulate { exact[r * 40 + j] } else { 0.0 };
+            exact[r * 40 + j] = before + sum as f32;
         }
         [ours, pieces, exact]
     }
@@ -300,11 +310,14 @@ mod tests {
             return;
         }
         for order in [Rows::Adjacent, Rows::Of32, Rows::Of128, Rows::Turned128] {
-            for rows in 1..=MAX_ROWS {
-                let [ours, pieces, exact] = tiles(rows, order);
-                assert_eq!(ours, pieces, "{order:?}, {rows} rows");
-                let error = ours.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-                assert!(error <= 1e-4, "{order:?}, {rows} rows: {error:e}");
+            for (rows, accumulate) in (1..=MAX_ROWS).flat_map(|rows| [(rows, true), (rows, false)]) {
+                for [ours, pieces, exact] in
+                    [tiles::<1>(rows, order, accumulate), tiles::<2>(rows, order, accumulate)]
+                {
+                    assert_eq!(ours, pieces, "{order:?}, {rows} rows");
+                    let error = ours.iter().zip(&exact).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    assert!(error <= 1e-4, "{order:?}, {rows} rows: {error:e}");
+                }
             }
         }
     }

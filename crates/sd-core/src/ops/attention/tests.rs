@@ -4,7 +4,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 
 use super::{Dims, attention, attention_map, attention_with_map, cpu};
-use crate::ops::testing::{check_gradient, distance, layouts, normal};
+use crate::ops::testing::{check_gradient, check_registers, distance, layouts, normal};
 
 /// (batch, heads, queries, keys, head size, causal): cut tiles and panels, one query, one key, several blocks of keys and of queries and
 /// several parts of these, head sizes that fill one register, two, and two and a half.
@@ -171,6 +171,20 @@ fn every_thread_count_gives_the_same_bits() {
             passes.map(|tensor| flat(&tensor.to_dtype(DType::F64).unwrap()))
         };
         assert!(run(1) == run(3), "{sizes:?}");
+    }
+}
+
+#[test]
+fn both_kinds_of_registers_give_the_same_bits() {
+    for sizes in CASES {
+        // The larger scale brings weights down to subnormal numbers and zero.
+        for sharper in [1.0, 60.0] {
+            let mut case = Case::new(sizes);
+            case.scale *= sharper;
+            check_registers(|| {
+                case.passes(DType::F32).map(|x| x.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+            });
+        }
     }
 }
 

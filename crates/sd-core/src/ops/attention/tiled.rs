@@ -96,7 +96,7 @@ unsafe fn pack_left(from: &[f32], columns: usize, factor: f32, to: *mut f32) {
     }
 }
 
-/// 2^x for x ≤ 0, relative error below 10⁻⁷; 0 for −∞.
+/// 2^x for x ≤ 0 (or above it by no more than rounding), relative error below 10⁻⁷; 0 for −∞.
 ///
 /// x = n + f with f in −½ ..= ½; 2^f by the polynomial of degree 6 through the Chebyshev points, error 3·10⁻⁹.
 #[inline(always)]

@@ -4,7 +4,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 
 use super::{Geometry, conv2d, cpu};
-use crate::ops::testing::{check_gradient, distance, layouts, normal};
+use crate::ops::testing::{check_gradient, check_registers, distance, layouts, normal};
 
 /// (batch, c_in, h, w, c_out, kernel, stride, padding): odd sizes, no padding, wide padding, 1×1, several groups and bands, one
 /// image whose products are shared.
@@ -104,7 +104,7 @@ fn every_thread_count_gives_the_same_bits() {
 
 /// (batch, c_in, h, w, c_out, padding) of 3×3 convolutions of stride 1: whole and cut tiles, panels that are not full, a panel of
 /// inputs that fills one register, more tiles than a block, more weights than are transformed at a time.
-const WINOGRAD: [[usize; 6]; 10] = [
+const WINOGRAD: [[usize; 6]; 11] = [
     [1, 1, 4, 4, 1, 1],
     [2, 3, 7, 9, 5, 1],
     [3, 20, 8, 5, 17, 0],
@@ -115,6 +115,8 @@ const WINOGRAD: [[usize; 6]; 10] = [
     [33, 15, 4, 4, 14, 1],
     [700, 8, 16, 16, 9, 1],
     [1, 512, 4, 4, 300, 1],
+    // Five tiles in a line: blocks of tiles begin inside an image, and inside a line of it.
+    [60, 64, 20, 20, 16, 1],
 ];
 
 /// y, dx, dw and dbias in the dtype of the operands.
@@ -194,18 +196,31 @@ fn an_infinite_pixel_stays_in_its_image() {
     assert!(other.iter().all(|value| value.is_finite()));
 }
 
+/// All passes of a case in single precision.
+fn single_passes([n, c, h, w, o, p]: [usize; 6]) -> [Vec<f32>; 4] {
+    let single = |seed, shape: &[usize]| normal(seed, shape).to_dtype(DType::F32).unwrap();
+    let (x, kernel, bias) = (single(1, &[n, c, h, w]), single(2, &[o, c, 3, 3]), single(3, &[o]));
+    let dy = single(4, &[n, o, h + 2 * p - 2, w + 2 * p - 2]);
+    passes(&x, &kernel, &bias, &dy, p).map(|tensor| tensor.flatten_all().unwrap().to_vec1().unwrap())
+}
+
 #[test]
 fn every_thread_count_gives_the_same_bits_in_single_precision() {
-    let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let [n, c, h, w, o, p] = WINOGRAD[3];
-        let single = |seed, shape: &[usize]| normal(seed, shape).to_dtype(DType::F32).unwrap();
-        let (x, kernel, bias) = (single(1, &[n, c, h, w]), single(2, &[o, c, 3, 3]), single(3, &[o]));
-        let dy = single(4, &[n, o, h + 2 * p - 2, w + 2 * p - 2]);
-        let passes = pool.install(|| passes(&x, &kernel, &bias, &dy, p));
-        passes.map(|tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap())
-    };
-    assert_eq!(run(1), run(3));
+    // Products that one thread does alone, and products that are shared.
+    for case in [WINOGRAD[3], WINOGRAD[9]] {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| single_passes(case))
+        };
+        assert!(run(1) == run(3), "case {case:?}");
+    }
+}
+
+#[test]
+fn both_kinds_of_registers_give_the_same_bits() {
+    for case in WINOGRAD {
+        check_registers(|| single_passes(case));
+    }
 }
 
 #[test]

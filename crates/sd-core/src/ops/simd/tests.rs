@@ -38,28 +38,63 @@ fn everything<V: Vector<f32>>(x: &[f32]) -> Vec<u64> {
     bits
 }
 
+/// Element by element, where the numbers are none, without bound, or a zero with a sign; every NaN as one.
+#[inline(always)]
+fn edges<V: Vector<f32>>(x: &[f32]) -> Vec<u64> {
+    let turned: Vec<f32> = x.iter().rev().copied().collect();
+    let mut out = vec![0.0; x.len()];
+    let mut bits: Vec<u64> = Vec::new();
+    let mut note = |out: &[f32]| {
+        bits.extend(out.iter().map(|x| if x.is_nan() { u64::MAX } else { u64::from(x.to_bits()) }));
+    };
+    map!(f32, V, &mut out, [x: x, y: &turned], x.larger(y));
+    note(&out);
+    map!(f32, V, &mut out, [x: x], (-(x * x)).exp_of_negative());
+    note(&out);
+    map!(f32, V, &mut out, [x: x], x.sigmoids().0);
+    note(&out);
+    map!(f32, V, &mut out, [x: x], x.normal_cdf_and_density().0);
+    note(&out);
+    map!(f32, V, &mut out, [x: x], x.normal_cdf_and_density().1);
+    note(&out);
+    bits
+}
+
+/// Edges in every lane, beside one another in both orders.
+fn edge_values() -> Vec<f32> {
+    let edges = [f32::NAN, -0.0, f32::NEG_INFINITY, 0.0, 1e-40, f32::INFINITY, -103.9, f32::MIN, -1e-40];
+    (0..edges.len() * 19).map(|i| edges[i * i % edges.len()]).chain(edges).collect()
+}
+
 #[target_feature(enable = "avx2,fma")]
 fn on_avx2(x: &[f32]) -> Vec<u64> {
     [everything::<f32>(x), everything::<Pair>(x)].concat()
 }
 
+#[target_feature(enable = "avx2,fma")]
+fn edges_on_avx2(x: &[f32]) -> Vec<u64> {
+    [edges::<f32>(x), edges::<Pair>(x)].concat()
+}
+
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-fn on_avx512(x: &[f32]) -> Vec<u64> {
-    everything::<Zmm>(x)
+fn on_avx512(x: &[f32]) -> [Vec<u64>; 2] {
+    [everything::<Zmm>(x), edges::<Zmm>(&edge_values())]
 }
 
 #[test]
 fn every_instruction_set_gives_the_same_bits() {
     let x = values(1000);
-    let baseline = everything::<f32>(&x);
+    let (baseline, at_edges) = (everything::<f32>(&x), edges::<f32>(&edge_values()));
     assert!(baseline.iter().collect::<std::collections::HashSet<_>>().len() > 1000);
     if Isa::of_machine() != Isa::Baseline {
         // SAFETY: the machine has more than the baseline, which is AVX2 and FMA at least.
-        assert!(unsafe { on_avx2(&x) } == baseline.repeat(2), "AVX2 differs");
+        let (ours, edges) = unsafe { (on_avx2(&x), edges_on_avx2(&edge_values())) };
+        assert!(ours == baseline.repeat(2), "AVX2 differs");
+        assert!(edges == at_edges.repeat(2), "AVX2 differs at edges");
     }
     if Isa::of_machine() == Isa::Avx512 {
         // SAFETY: the machine has what the function needs.
-        assert!(unsafe { on_avx512(&x) } == baseline, "AVX-512 differs");
+        assert!(unsafe { on_avx512(&x) } == [baseline, at_edges], "AVX-512 differs");
     }
 }
 
@@ -86,6 +121,7 @@ unsafe fn methods<V: Sixteen>(numbers: &[f32; 80]) -> Vec<[f32; 16]> {
         note(V::quads([3, 40, 1, 70].map(|start| at.add(start))));
         note(rows[1].negated_multiply_add(rows[0], rows[2]));
         note((rows[0] * V::splat(0.5)).rounded());
+        note((rows[0] - V::splat(8.5)).rounded());
         for count in [0, 3, 8, 11, 16] {
             note(rows[0].first(count, rows[1]));
         }
@@ -132,6 +168,7 @@ fn methods_in_words(n: &[f32; 80]) -> Vec<[f32; 16]> {
     all.push(lanes(&|i| n[[3, 40, 1, 70][i / 4] + i % 4]));
     all.push(lanes(&|i| n[32 + i] - n[16 + i] * n[i]));
     all.push(lanes(&|i| (n[i] * 0.5).round_ties_even()));
+    all.push(lanes(&|i| (n[i] - 8.5).round_ties_even()));
     for count in [0, 3, 8, 11, 16] {
         all.push(lanes(&|i| if i < count { n[i] } else { n[16 + i] }));
     }
