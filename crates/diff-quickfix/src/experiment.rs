@@ -1,14 +1,11 @@
 //! The experiment file of this paper: arms, studies, their checks, and the trials that they make.
 
 use anyhow::Result;
-use candle_core::{DType, Device};
 use lab::config::{ConfigError, Document};
 use lab::experiment::Experiment;
 use lab::paper::TrialSpec;
 use schemars::JsonSchema;
-use sd_core::models::unet::cost;
-use sd_core::pipeline::Parts;
-use sd_mini::subject::{digest, folder_of};
+use sd_mini::subject::{digest, row_seconds};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -261,19 +258,6 @@ fn check_study(
     }
 }
 
-/// Seconds that a picture takes on a core, for the estimate of `--dry-run` alone.
-fn row_seconds(model: &str) -> f64 {
-    const USUAL: f64 = 0.01;
-    let read = || -> Result<f64> {
-        let parts = Parts::open(&folder_of(MODEL, model)?, DType::F32, &Device::Cpu)?;
-        let (config, tokens) = (parts.unet_config()?, parts.text_config()?.max_position_embeddings);
-        let size = config.sample_size.unwrap_or(64);
-        let macs = cost::macs(&config, [size, size], tokens)?;
-        Ok(macs / cost::macs_per_second(macs))
-    };
-    read().unwrap_or(USUAL)
-}
-
 /// The trials of every study, longest first.
 ///
 /// # Errors
@@ -281,7 +265,7 @@ fn row_seconds(model: &str) -> f64 {
 pub fn trials(experiment: &QuickfixExperiment) -> Result<Vec<TrialSpec>> {
     let (model, judge) = (&experiment.data[MODEL], &experiment.data[JUDGE]);
     let digests = json!({"model": digest(MODEL, model)?, "judge": digest(JUDGE, judge)?});
-    let row = row_seconds(model);
+    let row = row_seconds(MODEL, model);
     let picture = |making: Making| 2.0 * making.steps as f64 * row;
     let mut trials = Vec::new();
     for (name, study) in &experiment.studies {

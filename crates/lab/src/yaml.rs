@@ -70,9 +70,9 @@ pub(crate) fn parse(text: &str) -> Result<Node, YamlError> {
     serde_yaml::from_str_with_options(text, options()).map_err(|error| describe(&error))
 }
 
-/// Writes a tree as a document that [`parse`] reads back to an equal one.
-pub(crate) fn write(node: &Node) -> Result<String, YamlError> {
-    serde_yaml::to_string(node).map_err(|error| YamlError { at: None, what: error.to_string(), help: "" })
+/// Writes a value as a document; of a tree, one that [`parse`] reads back to an equal one.
+pub(crate) fn write(value: &impl Serialize) -> Result<String, YamlError> {
+    serde_yaml::to_string(value).map_err(|error| YamlError { at: None, what: error.to_string(), help: "" })
 }
 
 fn options() -> Options {

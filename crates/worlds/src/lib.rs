@@ -8,6 +8,7 @@ pub mod classification;
 pub mod datasets;
 mod error;
 pub mod models;
+mod png;
 pub mod scenes;
 
 pub use error::DataError;

@@ -31,8 +31,7 @@ impl Found {
     fn of(interval: Interval, verdict: Verdict, margin: f64, note: String) -> Self {
         let ends = Some((interval.low, interval.high));
         let found = Self { verdict, ours: Some(interval.estimate), ends, n: interval.n, note, margin };
-        let equal = interval.low == interval.high && interval.n < ENOUGH_EQUAL;
-        if equal { found.undecided() } else { found }
+        if too_few_equal(&interval) { found.undecided() } else { found }
     }
 
     /// Too few equal values: an interval without width would decide anything.
@@ -52,6 +51,10 @@ impl Found {
 /// Fewest equal values that decide: were a value as likely on one side of the threshold as on the other, so many on one side would be seen in
 /// less than 5 of 100 samples, as the sign test (two-sided) has it: 2 / 2⁶ = 0.03, and 2 / 2⁵ = 0.06.
 const ENOUGH_EQUAL: usize = 6;
+
+fn too_few_equal(interval: &Interval) -> bool {
+    interval.low == interval.high && interval.n < ENOUGH_EQUAL
+}
 
 type Answer = Result<Found, String>;
 
@@ -241,7 +244,11 @@ fn simultaneous(families: &[Vec<f64>], threshold: f64, level: f64) -> stats::Res
 }
 
 fn strongest(all: &[Interval], best: usize, expect: Expect, part: &ExceedsAll, nearest: String) -> Found {
-    let verdicts: Vec<Verdict> = all.iter().map(|one| expect.verdict(one.low, one.high)).collect();
+    let verdict = |one: &Interval| match too_few_equal(one) {
+        true => Verdict::Inconclusive,
+        false => expect.verdict(one.low, one.high),
+    };
+    let verdicts: Vec<Verdict> = all.iter().map(verdict).collect();
     let beaten_by = verdicts.iter().position(|verdict| *verdict == Verdict::Refuted);
     let shown = beaten_by.unwrap_or(best);
     let note = match beaten_by {

@@ -234,6 +234,17 @@ fn holm_makes_a_single_close_call_inconclusive() {
 }
 
 #[test]
+fn exceeding_one_by_too_few_equal_differences_is_not_exceeding_all() {
+    let (new, old) = ([91.0, 92.0, 93.0], [90.0, 91.1, 91.9]);
+    let varied = arms(&[("new", &new), ("old", &old), ("older", &[80.1, 80.9, 82.0])]);
+    assert_eq!(found(exceeds(), &varied).verdict, Verdict::Supported);
+    let equal = arms(&[("new", &new), ("old", &old), ("older", &[80.0, 81.0, 82.0])]);
+    let judgement = found(exceeds(), &equal);
+    assert_eq!(judgement.verdict, Verdict::Inconclusive);
+    assert!(judgement.note.contains("not every other arm is clearly beaten"), "{}", judgement.note);
+}
+
+#[test]
 fn the_best_of_a_group() {
     let rows = arms(&[("a", &[5.0, 5.1]), ("b", &[1.0, 1.0]), ("c", &[4.0, 4.05])]);
     let test = |group: &str, other: &str| json!({"best_of": {"metric": "acc", "group": [group, "b"], "others": [other]}, "expect": "> 0"});

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::Report;
 use super::page::scale;
+use crate::yaml;
 
 /// The exact command and what it needs.
 pub(super) fn again(report: &Report) -> Markup {
@@ -59,7 +60,7 @@ pub(super) fn facts(report: &Report) -> Markup {
         @if let Some(config) = report.run.get("config") {
             details {
                 summary { "The resolved configuration, every default written out" }
-                pre { code { (format!("{config:#}")) } }
+                pre { code { (yaml::write(config).unwrap_or_else(|_| format!("{config:#}"))) } }
             }
         }
         p.caption { "All of it: " a href="run.json" { "run.json" } }

@@ -17,7 +17,7 @@ use crate::row::Row;
 /// Rows in a row group; bounds the memory that any reader needs.
 const GROUP: usize = 1 << 20;
 /// Of zstd: a file of some millions of rows takes seconds.
-const LEVEL: i32 = 12;
+const LEVEL: i32 = 19;
 /// Name of the column of values.
 const VALUE: &str = "value";
 

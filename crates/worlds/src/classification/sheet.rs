@@ -1,9 +1,7 @@
 //! Contact sheets: the first pictures of each class, side by side, as a PNG.
 
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder};
-
 use super::{CHANNELS, ImageSet};
+use crate::png::png;
 
 /// Pixels of white between two pictures.
 const GAP: usize = 2;
@@ -29,14 +27,7 @@ pub fn contact_sheet(
             stamp(&mut canvas, width, corner, set, index, zoom);
         }
     }
-    let mut png = Vec::new();
-    PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::Adaptive).write_image(
-        &canvas,
-        width as u32,
-        height as u32,
-        ExtendedColorType::Rgb8,
-    )?;
-    Ok(png)
+    png(&canvas, width, height)
 }
 
 /// Copies picture `index`, enlarged, to the canvas at pixel `corner`.

@@ -1,9 +1,7 @@
 //! Contact sheets: pictures side by side as one PNG.
 
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ExtendedColorType, ImageEncoder};
-
 use super::Picture;
+use crate::png::png;
 
 /// Pixels of white between two pictures.
 const GAP: usize = 2;
@@ -24,14 +22,7 @@ pub fn contact_sheet(rows: &[Vec<Picture>], zoom: usize) -> Result<Vec<u8>, imag
             stamp(&mut canvas, width, corner, picture, side, zoom);
         }
     }
-    let mut png = Vec::new();
-    PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::Adaptive).write_image(
-        &canvas,
-        width as u32,
-        height as u32,
-        ExtendedColorType::Rgb8,
-    )?;
-    Ok(png)
+    png(&canvas, width, height)
 }
 
 /// Copies a picture, enlarged and cut to `cell` pixels, to the canvas at pixel `corner`.
