@@ -47,6 +47,9 @@ impl Score {
     }
 }
 
+/// The metric of a run's distance to the clean picture.
+pub(crate) const DISTANCE: &str = "distance_to_clean";
+
 type Tags = BTreeMap<String, String>;
 
 /// A tag's value; empty where there is none.
@@ -59,10 +62,11 @@ pub(crate) fn is_inner(component: &str) -> bool {
     !component.starts_with("up_blocks.3")
 }
 
-/// A run and its scores.
+/// A run, its scores, and how far its picture is from the clean one, in units of the corrupted one's distance.
 struct Run<'a> {
     tags: &'a Tags,
     scores: [Option<f64>; 2],
+    distance: Option<f64>,
 }
 
 /// The runs of a caption and a seed.
@@ -84,17 +88,24 @@ impl<'a> Unit<'a> {
         if row.metric == "clean_right" {
             self.is_right = Some(row.value > 0.0);
         }
-        let Some(score) = Score::ALL.iter().position(|score| row.metric == score.metric()) else { return };
+        let score = Score::ALL.iter().position(|score| row.metric == score.metric());
+        if score.is_none() && row.metric != DISTANCE {
+            return;
+        }
         if tag(&row.tags, "part") != "none" {
-            // The scores of a run follow each other.
+            // The rows of a run follow each other.
             if self.runs.last().is_none_or(|run| *run.tags != row.tags) {
-                self.runs.push(Run { tags: &row.tags, scores: [None; 2] });
+                self.runs.push(Run { tags: &row.tags, scores: [None; 2], distance: None });
             }
             if let Some(run) = self.runs.last_mut() {
-                run.scores[score] = Some(row.value);
+                match score {
+                    Some(score) => run.scores[score] = Some(row.value),
+                    None => run.distance = Some(row.value),
+                }
             }
             return;
         }
+        let Some(score) = score else { return };
         match row.tags.get("component").or(row.tags.get("token")).map(String::as_str) {
             Some("clean") => self.clean[score] = Some(row.value),
             Some("corrupted") => self.corrupted[score] = Some(row.value),
@@ -194,6 +205,7 @@ pub(crate) fn of(experiment: &TraceExperiment, rows: &[Row]) -> Vec<Row> {
         match study {
             Study::Unet(study) => {
                 for_each(&study.arms, &study.captions, &own, |judged| unet(study, judged, &mut all));
+                all.extend(study.arms.iter().flat_map(|arm| nearest(study, &units(&own, arm))));
             }
             Study::Text(study) => {
                 for_each(&study.arms, &study.captions, &own, |judged| text(study, judged, &mut all));
@@ -256,12 +268,7 @@ fn unet(study: &UnetStudy, judged: &Judged<'_>, all: &mut Vec<Row>) {
             continue;
         }
         let of = |control: Control, half: &str| -> Vec<&Run<'_>> {
-            let is_one = |run: &&Run<'_>| {
-                tag(run.tags, "control") == control.name()
-                    && tag(run.tags, "half") == half
-                    && is_inner(tag(run.tags, "component"))
-            };
-            unit.runs.iter().filter(is_one).collect()
+            unit.runs.iter().filter(|run| is_restored(run, control, half)).collect()
         };
         let effect = |runs: &[&Run<'_>]| mean(runs.iter().filter_map(|run| unit.effect(judged.score, run)));
         let recovery = |runs: &[&Run<'_>]| mean(runs.iter().filter_map(|run| judged.recovery(unit, run)));
@@ -289,6 +296,29 @@ fn unet(study: &UnetStudy, judged: &Judged<'_>, all: &mut Vec<Row>) {
         }
         causal(study, judged, unit, [&of(Control::Clean, main), &of(Control::Foreign, main)], all);
     }
+}
+
+/// How near the clean picture the nearest of the restored ones comes, by where the values came from: 1 − distance, of components before
+/// the last level. No score is asked, and so every caption counts.
+fn nearest(study: &UnetStudy, units: &[Unit<'_>]) -> Vec<Row> {
+    let Some(main) = study.halves.first() else { return Vec::new() };
+    let mut all = Vec::new();
+    for unit in units {
+        for &control in study.controls.iter().filter(|control| **control != Control::Noising) {
+            let is_one = |run: &&Run<'_>| is_restored(run, control, main.name());
+            let distances = unit.runs.iter().filter(is_one).filter_map(|run| run.distance);
+            let least = distances.min_by(f64::total_cmp);
+            all.extend(least.map(|least| unit.says("best_return", Some(control.name()), 1.0 - least, &[])));
+        }
+    }
+    all
+}
+
+/// Whether a run restores a component before the last level, from these values and in this half of guidance.
+fn is_restored(run: &Run<'_>, control: Control, half: &str) -> bool {
+    tag(run.tags, "control") == control.name()
+        && tag(run.tags, "half") == half
+        && is_inner(tag(run.tags, "component"))
 }
 
 /// Which components are causal for this caption and seed: ρ above the threshold, and above the foreign donor's.
@@ -484,6 +514,22 @@ mod tests {
         close("causal_components", "style", &[], &[1.0]);
         close("causal_share", "down", &[], &[1.0]);
         close("causal_share", "mid", &[], &[0.0]);
+    }
+
+    #[test]
+    fn the_nearest_return_is_of_every_caption_and_before_the_last_level() {
+        // The model does not follow the caption, which has no recovery: a distance needs none.
+        let mut rows = of_unet("style-00", 0.9, 0.0);
+        let mut distances: Vec<Row> = rows
+            .iter()
+            .filter(|row| tag(&row.tags, "part") != "none" && tag(&row.tags, "half") == "cond")
+            .map(|row| Row { metric: DISTANCE.to_owned(), value: 1.0 - row.value, ..row.clone() })
+            .collect();
+        rows.append(&mut distances);
+        let study = unet_study();
+        let found = nearest(&study, &units(&Rows::of(&rows, "s"), "style"));
+        let found: Vec<(&str, f64)> = found.iter().map(|row| (row.arm.as_str(), row.value)).collect();
+        assert_eq!(found, [("clean", 0.5), ("foreign", 0.3)]);
     }
 
     #[test]

@@ -34,6 +34,10 @@ pub(super) fn explained() -> Vec<(String, String)> {
             "IE (captions whose clean picture shows the attribute) and ρ, averaged over the components before `up_blocks.3` (trap T4), by where the values came from.",
         ),
         ("best_recovery", "The largest ρ of all components before `up_blocks.3`, likewise."),
+        (
+            "best_return",
+            "The largest 1 − distance_to_clean of all components before `up_blocks.3`: how near the clean picture the nearest restored one comes; 0 is the corrupted picture's distance.",
+        ),
         ("part_effect, part_recovery", "The same over the components of a kind (resnet, attn1, attn2, ff)."),
         (
             "causal_share",
