@@ -77,11 +77,20 @@ struct Unit<'a> {
     corrupted: [Option<f64>; 2],
     /// The restored ones, in their order.
     runs: Vec<Run<'a>>,
+    /// Where the run with these tags stands among them.
+    places: BTreeMap<&'a Tags, usize>,
 }
 
 impl<'a> Unit<'a> {
     fn new(row: &'a Row) -> Self {
-        Self { row, is_right: None, clean: [None; 2], corrupted: [None; 2], runs: Vec::new() }
+        Self {
+            row,
+            is_right: None,
+            clean: [None; 2],
+            corrupted: [None; 2],
+            runs: Vec::new(),
+            places: BTreeMap::new(),
+        }
     }
 
     fn add(&mut self, row: &'a Row) {
@@ -93,15 +102,14 @@ impl<'a> Unit<'a> {
             return;
         }
         if tag(&row.tags, "part") != "none" {
-            // The rows of a run follow each other.
-            if self.runs.last().is_none_or(|run| *run.tags != row.tags) {
+            let place = *self.places.entry(&row.tags).or_insert_with(|| {
                 self.runs.push(Run { tags: &row.tags, scores: [None; 2], distance: None });
-            }
-            if let Some(run) = self.runs.last_mut() {
-                match score {
-                    Some(score) => run.scores[score] = Some(row.value),
-                    None => run.distance = Some(row.value),
-                }
+                self.runs.len() - 1
+            });
+            let run = &mut self.runs[place];
+            match score {
+                Some(score) => run.scores[score] = Some(row.value),
+                None => run.distance = Some(row.value),
             }
             return;
         }

@@ -11,12 +11,14 @@ use crate::report::{self, Report, ReportError};
 use crate::row::Row;
 use crate::trial::read_rows;
 
-/// Rows in the order of the plan and, within a trial, in the order in which it wrote them.
+/// Rows by metric, since like numbers side by side take less room in `rows.parquet`; then in the order of the plan and, within a
+/// trial, in the order in which it wrote them.
 pub(super) fn rows(plan: &Plan) -> Result<Vec<Row>, RunError> {
     let mut rows = Vec::new();
     for trial in plan.trials.iter().filter(|trial| trial.done.is_some()) {
         rows.extend(read_rows(&trial.folder).map_err(RunError::Present)?);
     }
+    rows.sort_by(|a, b| a.metric.cmp(&b.metric));
     Ok(rows)
 }
 
