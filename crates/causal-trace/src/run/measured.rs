@@ -5,7 +5,7 @@ use lab::paper::TrialContext;
 use lab::trial::Measure;
 
 use super::{Bench, Case, Scores};
-use crate::effects::Score;
+use crate::effects::{DISTANCE, Score};
 use crate::trace::{CLEAN, CORRUPTED, Trace};
 
 /// The scores of a trace's runs.
@@ -80,7 +80,7 @@ impl Measured {
         if let Some(right) = self.is_right(run) {
             context.row_full(row("right", f64::from(u8::from(right))))?;
         }
-        for (metric, other) in [("distance_to_clean", CLEAN), ("distance_to_corrupted", CORRUPTED)] {
+        for (metric, other) in [(DISTANCE, CLEAN), ("distance_to_corrupted", CORRUPTED)] {
             if let Some(value) = trace.distance(run, other)? {
                 context.row_full(row(metric, value))?;
             }

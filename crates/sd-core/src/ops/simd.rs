@@ -49,7 +49,10 @@ mod zmm;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 use std::sync::OnceLock;
 #[cfg(all(test, target_arch = "x86_64"))]
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use super::Math;
 #[cfg(target_arch = "x86_64")]
@@ -200,7 +203,7 @@ impl Isa {
         static FOUND: OnceLock<Isa> = OnceLock::new();
         let found = *FOUND.get_or_init(Self::detect);
         #[cfg(all(test, target_arch = "x86_64"))]
-        if found == Self::Avx512 && NARROWED.load(Ordering::SeqCst) > 0 {
+        if found == Self::Avx512 && NARROWED.load(Ordering::SeqCst) {
             return Self::Avx2;
         }
         found
@@ -224,20 +227,28 @@ impl Isa {
     }
 }
 
-/// How many [`narrowed`] run.
+/// Whether [`narrowed`] runs.
 #[cfg(all(test, target_arch = "x86_64"))]
-static NARROWED: AtomicUsize = AtomicUsize::new(0);
+static NARROWED: AtomicBool = AtomicBool::new(false);
 
-/// `f` without AVX-512, on all threads: tests beside it then run without, too, which by its claim changes no bit of theirs.
+/// While it is held, no other test narrows the registers: for tests that ask for AVX-512 by name.
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `f` without AVX-512, on all threads: tests beside it then run without, too, which by its claim changes no bit of theirs. Called by
+/// who is [`alone`].
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(crate) fn narrowed<T>(f: impl Fn() -> T) -> T {
     struct Wide;
     impl Drop for Wide {
         fn drop(&mut self) {
-            NARROWED.fetch_sub(1, Ordering::SeqCst);
+            NARROWED.store(false, Ordering::SeqCst);
         }
     }
-    NARROWED.fetch_add(1, Ordering::SeqCst);
+    NARROWED.store(true, Ordering::SeqCst);
     let _wide = Wide;
     f()
 }

@@ -70,7 +70,8 @@ pub(crate) fn check_threads(inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<T
 pub(crate) fn check_registers<T: PartialEq>(f: impl Fn() -> T) {
     #[cfg(target_arch = "x86_64")]
     {
-        use crate::ops::simd::{Isa, narrowed};
+        use crate::ops::simd::{Isa, alone, narrowed};
+        let _alone = alone();
         if Isa::of_machine() == Isa::Avx512 {
             assert!(f() == narrowed(&f), "AVX2 and AVX-512 differ");
         }

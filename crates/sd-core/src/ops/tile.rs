@@ -309,6 +309,7 @@ mod tests {
         if !available() {
             return;
         }
+        let _alone = crate::ops::simd::alone();
         for order in [Rows::Adjacent, Rows::Of32, Rows::Of128, Rows::Turned128] {
             for (rows, accumulate) in (1..=MAX_ROWS).flat_map(|rows| [(rows, true), (rows, false)]) {
                 for [ours, pieces, exact] in

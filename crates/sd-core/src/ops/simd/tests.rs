@@ -1,6 +1,6 @@
 //! Every instruction set gives the same bits.
 
-use super::{Isa, Pair, Sixteen, Vector, Zmm};
+use super::{Isa, Pair, Sixteen, Vector, Zmm, alone};
 use crate::ops::lanes::{block_sums, largest, map, update};
 use crate::ops::moments::moments;
 use crate::rng::Rng;
@@ -83,6 +83,7 @@ fn on_avx512(x: &[f32]) -> [Vec<u64>; 2] {
 
 #[test]
 fn every_instruction_set_gives_the_same_bits() {
+    let _alone = alone();
     let x = values(1000);
     let (baseline, at_edges) = (everything::<f32>(&x), edges::<f32>(&edge_values()));
     assert!(baseline.iter().collect::<std::collections::HashSet<_>>().len() > 1000);
@@ -187,6 +188,7 @@ fn methods_in_words(n: &[f32; 80]) -> Vec<[f32; 16]> {
 
 #[test]
 fn sixteen_lanes_do_what_their_names_say_on_every_instruction_set() {
+    let _alone = alone();
     let numbers: [f32; 80] = std::array::from_fn(|i| i as f32);
     let expected = methods_in_words(&numbers);
     if Isa::of_machine() != Isa::Baseline {
