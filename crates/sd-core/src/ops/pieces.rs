@@ -1,5 +1,7 @@
 //! Work cut into pieces by shape, never by the number of threads, so that sums come out the same for any number of them.
 
+use std::slice;
+
 use rayon::prelude::*;
 
 use super::Real;
@@ -38,13 +40,14 @@ pub(crate) fn each_pair<A: Send, B: Send>(
     }
 }
 
-/// Fills N matrices of `width` columns rectangle by rectangle, at most `rows` × `columns` each. `fill(row, column, parts)` is given buffers
-/// of the rectangle's size, row-major, one for each matrix, and its first row and column.
+/// Fills N matrices of `width` columns rectangle by rectangle, at most `rows` × `columns` each. `fill(row, column, size, parts)` is given
+/// the rectangle's first row and column, its size and a row-major place of that size for each matrix, every element of which it stores
+/// before it reads it. A rectangle of whole rows is filled where it lies; a narrower one aside, and then copied.
 pub(crate) fn each_rectangle<T: Real, const N: usize>(
     outs: [&mut [T]; N],
     width: usize,
     [rows, columns]: [usize; 2],
-    fill: impl Fn(usize, usize, [usize; 2], &mut [Vec<T>; N]) + Sync + Send,
+    fill: impl Fn(usize, usize, [usize; 2], [&mut [T]; N]) + Sync + Send,
 ) {
     let (height, len) =
         (outs.first().map_or(0, |out| out.len() / width), outs.first().map_or(0, |out| out.len()));
@@ -54,8 +57,16 @@ pub(crate) fn each_rectangle<T: Real, const N: usize>(
     let body = |buffers: &mut [Vec<T>; N], index: usize| {
         let (row, column) = (index / across * rows, index % across * columns);
         let size = [rows.min(height - row), columns.min(width - column)];
-        buffers.iter_mut().for_each(|buffer| buffer.resize(size[0] * size[1], T::from_f64(0.0)));
-        fill(row, column, size, buffers);
+        let len = size[0] * size[1];
+        if size[1] == width {
+            // SAFETY: row + size[0] ≤ height, so the rows lie in the matrix; no other index has them, since rectangles of different
+            // indices share no element, and the matrices are separate slices.
+            let place =
+                |target: &Target<T>| unsafe { slice::from_raw_parts_mut(target.at(row * width), len) };
+            return fill(row, column, size, targets.each_ref().map(place));
+        }
+        buffers.iter_mut().for_each(|buffer| buffer.resize(len, T::from_f64(0.0)));
+        fill(row, column, size, buffers.each_mut().map(Vec::as_mut_slice));
         for (target, buffer) in targets.iter().zip(buffers.iter()) {
             for (i, line) in buffer.chunks_exact(size[1]).enumerate() {
                 // SAFETY: row + i < height and column + line.len() ≤ width, so the line lies in the matrix; no other index writes

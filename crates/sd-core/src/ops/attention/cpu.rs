@@ -10,6 +10,7 @@ use super::Dims;
 #[cfg(target_arch = "x86_64")]
 use super::tiled;
 use crate::ops::Real;
+use crate::ops::buffer::written;
 use crate::ops::lanes::{block_sums, largest, update};
 use crate::ops::matmul::{View, product};
 use crate::ops::moments::BLOCK as BLOCK_SUM;
@@ -61,9 +62,14 @@ impl<T> Saved<'_, T> {
 pub(super) fn forward_f32(dims: &Dims, q: &[f32], k: &[f32], v: &[f32]) -> (Vec<f32>, Vec<f32>) {
     #[cfg(target_arch = "x86_64")]
     if crate::ops::tile::available() {
-        let (mut y, mut lse) = (vec![0.0; q.len()], vec![0.0; dims.heads * dims.queries]);
-        tiled::forward(dims, q, k, v, &mut y, &mut lse);
-        return (y, lse);
+        let mut lse = Vec::new();
+        let write = |y: &mut [f32]| {
+            let write = |lse: &mut [f32]| tiled::forward(dims, q, k, v, y, lse);
+            // SAFETY: the blocks cover the queries, and each stores the sum of every query of its own.
+            lse = unsafe { written(dims.heads * dims.queries, write) };
+        };
+        // SAFETY: as above, of every query's row of y.
+        return (unsafe { written(q.len(), write) }, lse);
     }
     forward(dims, q, k, v)
 }

@@ -44,10 +44,10 @@ pub(super) fn forward<T: Real>(
         product(z, columns, x, w.transposed(), false);
         add_bias(z, after.bias.map(|bias| &bias[column..column + columns]));
     };
-    let fill = |row: usize, column: usize, size: [usize; 2], [y]: &mut [Vec<T>; 1]| {
+    let fill = |row: usize, column: usize, size: [usize; 2], [y]: [&mut [T]; 1]| {
         multiply(row, column, size, y);
         if after.activation != Activation::None {
-            let z = y.clone();
+            let z = y.to_vec();
             activate(y, &z, after.activation);
         }
     };
@@ -55,7 +55,7 @@ pub(super) fn forward<T: Real>(
         // SAFETY: the rectangles cover y.
         return (unsafe { written(len, |y| each_rectangle([y], s.outputs, piece, fill)) }, None);
     }
-    let fill = |row: usize, column: usize, size: [usize; 2], [y, z]: &mut [Vec<T>; 2]| {
+    let fill = |row: usize, column: usize, size: [usize; 2], [y, z]: [&mut [T]; 2]| {
         multiply(row, column, size, z);
         activate(y, z, after.activation);
     };
