@@ -155,7 +155,8 @@ pub fn before_text(components: &[Component]) -> Vec<Component> {
     components.iter().take_while(|one| one.part != Part::Attn2).cloned().collect()
 }
 
-/// Neighbouring components of one kind, restored together: `width` of them around each (ROME's windows).
+/// Neighbouring components of one kind, restored together: `width` of them around each, as ROME does; near either end the
+/// window is moved inwards, where ROME's is cut, so that all restore equally many.
 #[must_use]
 pub fn window(components: &[Component], centre: usize, width: usize) -> Vec<Site> {
     let Some(own) = components.get(centre) else { return Vec::new() };

@@ -133,7 +133,7 @@ pub struct Corruption {
     pub mode: Mode,
     /// How much.
     pub sigma: Sigma,
-    /// The standard deviation that `std:` counts in; [`deviation`] measures it. Not needed for `abs:`.
+    /// The standard deviation that `std:` counts in; where it is None, a trace measures it on its own subject. Not needed for `abs:`.
     pub std: Option<f64>,
     /// What the subject is replaced by in [`Mode::Swap`].
     pub other: Option<String>,
@@ -241,6 +241,19 @@ impl Corruption {
                 Ok(Encoded { clean, corrupted, embedded, ids, applied })
             }
         }
+    }
+
+    /// Itself, with the unit of `std:` measured on the subjects where it is needed and not known.
+    ///
+    /// # Errors
+    /// As [`deviation`].
+    pub fn measured(&self, model: &StableDiffusion, subjects: &[&str]) -> Result<Self> {
+        let is_needed = matches!(self.sigma, Sigma::Deviations(_)) && self.mode != Mode::Swap;
+        let std = match self.std {
+            None if is_needed => Some(deviation(model, subjects, &self.mode)?),
+            known => known,
+        };
+        Ok(Self { std, ..self.clone() })
     }
 
     fn swapped(&self, model: &StableDiffusion, caption: &Caption, read: &Read) -> Result<Prompt> {

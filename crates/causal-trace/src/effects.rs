@@ -365,13 +365,18 @@ fn causal(
 }
 
 /// A state of the text encoder: part, layer, place of the token.
-type State<'a> = [&'a str; 3];
+pub(crate) type State<'a> = [&'a str; 3];
 
 /// The paper's only causal state.
-const FIRST: State<'static> = ["self_attn", "0", "last subject"];
+pub(crate) const FIRST: State<'static> = ["self_attn", "0", "last subject"];
 
-fn state<'a>(run: &Run<'a>) -> State<'a> {
-    ["part", "layer", "token"].map(|name| tag(run.tags, name))
+/// The state that a row with these tags is about.
+pub(crate) fn state(tags: &Tags) -> State<'_> {
+    ["part", "layer", "token"].map(|name| tag(tags, name))
+}
+
+fn state_of<'a>(run: &Run<'a>) -> State<'a> {
+    state(run.tags)
 }
 
 /// Of a study of the text encoder, blocks left out: they carry the whole stream.
@@ -380,7 +385,7 @@ fn text(study: &TextStudy, judged: &Judged<'_>, all: &mut Vec<Row>) {
     let rivals = [("other_state", strongest(judged, |_| true)), ("mlp_state", strongest(judged, is_mlp))];
     for unit in judged.units {
         recoveries(judged, unit, |_| true, all);
-        let of_run = |run| Some((state(run), judged.recovery(unit, run)?));
+        let of_run = |run| Some((state_of(run), judged.recovery(unit, run)?));
         let states: Vec<(State<'_>, f64)> =
             unit.runs.iter().filter_map(of_run).filter(|(state, _)| state[0] != "block").collect();
         let Some((best, most)) = states.iter().max_by(|a, b| a.1.total_cmp(&b.1)) else { continue };
@@ -417,7 +422,7 @@ fn strongest<'a>(judged: &Judged<'a>, is_one: impl Fn(&State<'_>) -> bool) -> Op
     let mut all: BTreeMap<State<'a>, Vec<f64>> = BTreeMap::new();
     for unit in judged.units {
         for run in &unit.runs {
-            all.entry(state(run)).or_default().extend(judged.recovery(unit, run));
+            all.entry(state_of(run)).or_default().extend(judged.recovery(unit, run));
         }
     }
     let kept = judged.units.iter().filter(|unit| judged.is_kept(unit)).count();

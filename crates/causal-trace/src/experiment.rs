@@ -1,6 +1,7 @@
 //! The experiment file of this paper: arms, studies, their checks, and the trials that they make.
 
 use anyhow::Result;
+use lab::claim::{Claim, Gate};
 use lab::config::{ConfigError, Document};
 use lab::experiment::Experiment;
 use lab::paper::TrialSpec;
@@ -161,6 +162,9 @@ pub struct UnetStudy {
     /// Neighbours of one kind restored together.
     #[serde(default = "alone")]
     pub window: usize,
+    /// Steps of the sampler in which is restored: the first, and the one behind the last, counted from 0; all where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_steps: Option<[usize; 2]>,
     /// Where values come from: `clean` is the paper's trace, the others are controls.
     pub controls: Vec<Control>,
     /// Recovery above which a component counts as causal for a caption.
@@ -345,6 +349,16 @@ fn check_unet(study: &UnetStudy) -> Option<(&'static str, &'static str, String)>
             halves(),
         ));
     }
+    if let Some([first, end]) = study.restored_steps
+        && (first >= end || end > study.making.steps)
+    {
+        let expected = "the first step and the one behind the last, as in [0, 2], within the sampler's steps";
+        return Some((
+            "restored_steps",
+            expected,
+            format!("[{first}, {end}] of {} steps", study.making.steps),
+        ));
+    }
     (study.window == 0).then(|| ("window", "at least 1", "0".to_owned()))
 }
 
@@ -379,9 +393,44 @@ fn check_claims(document: &Document, experiment: &TraceExperiment) -> std::resul
         experiment.arms.keys().map(String::as_str).chain(DERIVED).chain(controls).collect()
     };
     let studies: Vec<&str> = experiment.studies.keys().map(String::as_str).collect();
-    match lab::judge::validate(&experiment.claims, &arms, &studies).into_iter().next() {
-        Some((path, message)) => Err(document.error_at(&path, message, "something else", "")),
-        None => Ok(()),
+    if let Some((path, message)) =
+        lab::judge::validate(&experiment.claims, &arms, &studies).into_iter().next()
+    {
+        return Err(document.error_at(&path, message, "something else", ""));
+    }
+    for (index, claim) in experiment.claims.iter().enumerate() {
+        if let Some((gate, expected, found)) = other_noise(experiment, claim) {
+            let help = "the sweep says what that noise does to the subject: have it look at the noise of the study, and the study's among its sigmas";
+            let path = format!("claims.{index}.gates.{gate}.where.at");
+            return Err(document.error_at(&path, expected, found, help));
+        }
+    }
+    Ok(())
+}
+
+/// A gate that reads the sweep at another noise than the study has that its claim is about: its number, the study's noise, and its own.
+fn other_noise(experiment: &TraceExperiment, claim: &Claim) -> Option<(usize, String, String)> {
+    let traced = |gate: &Gate| match experiment.studies.get(gate.only.study.as_ref()?)? {
+        Study::Unet(UnetStudy { making, .. }) | Study::Text(TextStudy { making, .. }) => Some(making.sigma),
+        _ => None,
+    };
+    let swept = |gate: &Gate| match experiment.studies.get(gate.only.study.as_ref()?)? {
+        Study::Sweep(_) => read_at(gate),
+        _ => None,
+    };
+    let sigma = claim.gates.iter().find_map(traced)?;
+    let other = |gate: &Gate| swept(gate).filter(|found| *found != sigma);
+    let (index, found) =
+        claim.gates.iter().enumerate().find_map(|(index, gate)| Some((index, other(gate)?)))?;
+    Some((index, sigma.to_string(), found.to_string()))
+}
+
+/// The noise at which a gate reads a sweep.
+fn read_at(gate: &Gate) -> Option<Sigma> {
+    let at = gate.only.at?;
+    match gate.only.tags.get("unit").map(String::as_str) {
+        Some("abs") => Some(Sigma::Absolute(at)),
+        _ => Some(Sigma::Deviations(at)),
     }
 }
 

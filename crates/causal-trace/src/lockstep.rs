@@ -271,55 +271,14 @@ impl<'a> Lockstep<'a> {
         Ok(())
     }
 
-    /// Rows of the UNet's batch that a run needs.
-    fn rows_of(&self, run: &Run) -> usize {
-        let own = matches!(run.patch, Some(Patch { donor: Donor::OwnLatent(_), .. }));
-        1 + usize::from(self.is_guided()) + usize::from(own)
-    }
-
     fn is_guided(&self) -> bool {
         self.settings.guidance > 1.0
     }
 
-    /// Runs that fit into memory together, each with the donors that it needs.
     fn chunks(&self, runs: &[Run]) -> Result<Vec<Vec<usize>>> {
-        let Some(budget) = self.settings.memory else { return Ok(vec![(0..runs.len()).collect()]) };
         let (_, _, height, width) = self.start.dims4()?;
         let row = row_bytes(self.model.unet.config(), [height, width], self.model.dtype);
-        let capacity = (budget / row.max(1)) as usize;
-        let donor = |run: usize| match runs[run].patch {
-            Some(Patch { donor: Donor::Run(donor), .. }) => Some(donor),
-            _ => None,
-        };
-        let mut chunks: Vec<Vec<usize>> = Vec::new();
-        let mut filled = usize::MAX;
-        for run in 0..runs.len() {
-            let adds = |chunk: Option<&Vec<usize>>| {
-                let new = |run: usize| chunk.is_none_or(|chunk| !chunk.contains(&run));
-                let mut adds: Vec<usize> = donor(run).into_iter().filter(|&donor| new(donor)).collect();
-                adds.extend(new(run).then_some(run));
-                adds
-            };
-            let rows = |adds: &[usize]| adds.iter().map(|&run| self.rows_of(&runs[run])).sum::<usize>();
-            let mut more = adds(chunks.last());
-            if filled.saturating_add(rows(&more)) > capacity {
-                chunks.push(Vec::new());
-                filled = 0;
-                more = adds(None);
-            }
-            filled += rows(&more);
-            ensure!(
-                filled <= capacity,
-                "a run and its donor need {filled} rows of {} MB; the memory budget of {} MB holds {capacity}\n  help: allow at least {} MB",
-                row.div_ceil(MEGABYTE),
-                budget / MEGABYTE,
-                (row * filled as u64).div_ceil(MEGABYTE)
-            );
-            if let Some(chunk) = chunks.last_mut() {
-                chunk.extend(more);
-            }
-        }
-        Ok(chunks)
+        chunked(runs, self.is_guided(), row, self.settings.memory)
     }
 
     /// The latents of the runs of a chunk after the last step, and the row passes.
@@ -387,6 +346,55 @@ impl<'a> Lockstep<'a> {
         let halves = [&first, &output.narrow(0, count, count)?];
         Ok(self.sampler.guided_step(state, halves, self.settings.guidance, step, latents, fresh.as_ref())?)
     }
+}
+
+/// Rows of the UNet's batch that a run needs.
+fn rows_of(run: &Run, is_guided: bool) -> usize {
+    let own = matches!(run.patch, Some(Patch { donor: Donor::OwnLatent(_), .. }));
+    1 + usize::from(is_guided) + usize::from(own)
+}
+
+/// Runs that fit into a memory of so many bytes together, by their numbers, each with the donor that it needs: what is computed at a time. A
+/// row takes `row` bytes, see [`row_bytes`].
+///
+/// # Errors
+/// Where the memory does not hold a single run and its donor.
+pub fn chunked(runs: &[Run], is_guided: bool, row: u64, memory: Option<u64>) -> Result<Vec<Vec<usize>>> {
+    let Some(budget) = memory else { return Ok(vec![(0..runs.len()).collect()]) };
+    let capacity = (budget / row.max(1)) as usize;
+    let donor = |run: usize| match runs[run].patch {
+        Some(Patch { donor: Donor::Run(donor), .. }) => Some(donor),
+        _ => None,
+    };
+    let mut chunks: Vec<Vec<usize>> = Vec::new();
+    let mut filled = usize::MAX;
+    for run in 0..runs.len() {
+        let adds = |chunk: Option<&Vec<usize>>| {
+            let new = |run: usize| chunk.is_none_or(|chunk| !chunk.contains(&run));
+            let mut adds: Vec<usize> = donor(run).into_iter().filter(|&donor| new(donor)).collect();
+            adds.extend(new(run).then_some(run));
+            adds
+        };
+        let rows = |adds: &[usize]| adds.iter().map(|&run| rows_of(&runs[run], is_guided)).sum::<usize>();
+        let mut more = adds(chunks.last());
+        if filled.saturating_add(rows(&more)) > capacity {
+            chunks.push(Vec::new());
+            filled = 0;
+            more = adds(None);
+        }
+        filled += rows(&more);
+        ensure!(
+            filled <= capacity,
+            "a run and its donor need {filled} rows of {} MB; the memory budget of {} MB holds {capacity}\n  help: allow at least {} MB",
+            row.div_ceil(MEGABYTE),
+            budget / MEGABYTE,
+            (row * filled as u64).div_ceil(MEGABYTE)
+        );
+        if let Some(chunk) = chunks.last_mut() {
+            chunk.extend(more);
+        }
+    }
+    Ok(chunks)
 }
 
 /// As memory budgets are typed.

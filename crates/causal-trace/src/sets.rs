@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lab::claim::{Claim, Verdict};
 use lab::row::{Row, Rows};
 use lab::stats::{self, Interval, bootstrap_mean};
 use sd_core::rng::Rng;
@@ -205,8 +206,7 @@ pub(crate) fn derived(experiment: &TraceExperiment, rows: &[Row]) -> Vec<Row> {
         let Study::Unet(study) = study else { continue };
         let own = Rows(rows.iter().chain(&effects).filter(|row| row.study == *name).collect());
         for score in Score::ALL {
-            let found = of_components(study, &own, score);
-            all.extend(found.into_iter().map(|(metric, arm, value)| Row {
+            let row = |(metric, arm, value): Found| Row {
                 trial: "derived".to_owned(),
                 study: name.clone(),
                 arm,
@@ -216,38 +216,95 @@ pub(crate) fn derived(experiment: &TraceExperiment, rows: &[Row]) -> Vec<Row> {
                 at: None,
                 value,
                 tags: BTreeMap::from([("score".to_owned(), score.name().to_owned())]),
-            }));
+            };
+            let lines = lines(study, &own, score);
+            let found: Vec<Row> = of_sets(study, &lines).into_iter().map(row).collect();
+            let untested = untested(experiment, name, score, rows.iter().chain(&effects).chain(&found));
+            all.extend(found);
+            all.extend(agreement(study, &own, score, &lines, &untested).into_iter().map(row));
         }
     }
     [effects, all].concat()
+}
+
+/// The attributes that cannot be asked about: whose own claim about the set has a gate that fails. So the gates' numbers stand in one place.
+fn untested<'a>(
+    experiment: &TraceExperiment,
+    study: &str,
+    score: Score,
+    rows: impl Iterator<Item = &'a Row>,
+) -> BTreeSet<String> {
+    let is_own = |claim: &&Claim| {
+        claim.test.check.as_ref().is_some_and(|check| {
+            check.metric == "set_groups"
+                && check.only.study.as_deref() == Some(study)
+                && check.only.tags.get("score").is_some_and(|found| found == score.name())
+        })
+    };
+    let claims: Vec<Claim> = experiment.claims.iter().filter(is_own).cloned().collect();
+    let wanted: BTreeSet<&str> =
+        claims.iter().flat_map(|claim| &claim.gates).map(|gate| gate.metric.as_str()).collect();
+    let rows: Vec<Row> = rows
+        .filter(|row| row.metric == "set_groups" || wanted.contains(row.metric.as_str()))
+        .cloned()
+        .collect();
+    let judged = lab::judge::judge(&claims, &rows);
+    let arm = |claim: &Claim| claim.test.check.as_ref().and_then(|check| check.arm.clone());
+    claims
+        .iter()
+        .zip(judged)
+        .filter(|(_, judged)| judged.verdict == Verdict::NotTestable)
+        .filter_map(|(claim, _)| arm(claim))
+        .collect()
 }
 
 /// A metric, an arm and a value.
 type Found = (&'static str, String, f64);
 
 /// Of the sets of components of the UNet.
-fn of_components(study: &UnetStudy, rows: &Rows<'_>, score: Score) -> Vec<Found> {
-    let lines = lines(study, rows, score);
-    let sets: Vec<(&String, BTreeSet<&str>)> =
-        lines.iter().filter_map(|(arm, lines)| Some((arm, causal(lines)?))).collect();
+fn of_sets(study: &UnetStudy, lines: &BTreeMap<String, Vec<Line>>) -> Vec<Found> {
     let mut all = Vec::new();
-    for (arm, set) in &sets {
-        all.push(("set_size", (*arm).clone(), set.len() as f64));
+    for (arm, lines) in lines {
+        let Some(set) = causal(lines) else { continue };
+        all.push(("set_size", arm.clone(), set.len() as f64));
         // A set of none lies nowhere: that says how little was seen, not that it is in one place.
         if !set.is_empty() {
             let groups: BTreeSet<Group> = set.iter().map(|component| Group::of(component)).collect();
-            all.push(("set_groups", (*arm).clone(), groups.len() as f64));
+            all.push(("set_groups", arm.clone(), groups.len() as f64));
+            all.push(("set_is_open", arm.clone(), f64::from(u8::from(is_open(study, lines, &groups)))));
         }
-        if let Some(ratio) = participation(members(&lines[*arm]).filter_map(above_foreign)) {
-            all.push(("set_participation", (*arm).clone(), ratio));
-        }
+        let inner = lines.iter().filter(|line| is_inner(&line.component));
+        let effects = inner.filter_map(|line| Some(line.effect?.estimate.abs()));
+        all.extend(participation(effects).map(|ratio| ("effect_participation", arm.clone(), ratio)));
     }
-    // Of attributes that the model follows and that have a set: to agree on nothing is no agreement, nor to differ by it.
-    let is_followed =
-        |arm: &str| stats::mean(&rows.values("clean_right", arm, &[])).is_ok_and(|share| share >= FOLLOWED);
-    let told: Vec<(&BTreeSet<&str>, Recoveries)> = sets
-        .iter()
-        .filter(|(arm, set)| !set.is_empty() && is_followed(arm))
+    all
+}
+
+/// Whether a set in one group of blocks may have members elsewhere: whether a component of another group has a recovery whose interval reaches
+/// above the threshold. What was not shown to be causal is not shown to be not.
+fn is_open(study: &UnetStudy, lines: &[Line], groups: &BTreeSet<Group>) -> bool {
+    let is_elsewhere =
+        |line: &&Line| is_inner(&line.component) && !groups.contains(&Group::of(&line.component));
+    let may_be = |line: &Line| line.recovery.is_some_and(|recovery| recovery.high > study.above);
+    groups.len() < 2 && lines.iter().filter(is_elsewhere).any(may_be)
+}
+
+/// How far the sets of any two attributes agree, of those that can be asked about, that the model follows, and that have a set: to agree on
+/// nothing is no agreement, nor to differ by it.
+fn agreement(
+    study: &UnetStudy,
+    rows: &Rows<'_>,
+    score: Score,
+    lines: &BTreeMap<String, Vec<Line>>,
+    untested: &BTreeSet<String>,
+) -> Vec<Found> {
+    // Without a classifier nobody says so.
+    let is_followed = |arm: &str| {
+        stats::mean(&rows.values("clean_right", arm, &[])).map_or(true, |share| share >= FOLLOWED)
+    };
+    let sets = lines.iter().filter_map(|(arm, lines)| Some((arm, causal(lines)?)));
+    let told: Vec<(BTreeSet<&str>, Recoveries)> = sets
+        .filter(|(arm, set)| !set.is_empty() && is_followed(arm) && !untested.contains(*arm))
         .map(|(arm, set)| (set, Recoveries::of(&Index::of(study, rows, arm, score), score, &order(rows))))
         .collect();
     let mut largest: Option<f64> = None;
@@ -258,12 +315,11 @@ fn of_components(study: &UnetStudy, rows: &Rows<'_>, score: Score) -> Vec<Found>
             p_values.extend(p_alike(own, others));
         }
     }
-    if let (Some(index), Ok(corrected)) = (largest, stats::holm(&p_values)) {
-        let p = corrected.into_iter().fold(0.0, f64::max);
-        all.push(("largest_jaccard", "model".to_owned(), index));
-        all.push(("largest_jaccard_p", "model".to_owned(), p));
-    }
-    all
+    let (Some(index), Ok(corrected)) = (largest, stats::holm(&p_values)) else { return Vec::new() };
+    let p = corrected.into_iter().fold(0.0, f64::max);
+    [("largest_jaccard", index), ("largest_jaccard_p", p)]
+        .map(|(metric, value)| (metric, "model".to_owned(), value))
+        .into()
 }
 
 /// Share of clean pictures in which the classifier finds an attribute that the model follows.
@@ -310,11 +366,6 @@ fn p_alike(a: &Recoveries, b: &Recoveries) -> Option<f64> {
         as_far += usize::from(distance(&pooled) >= seen);
     }
     (!a.0.is_empty() && !b.0.is_empty()).then(|| as_far as f64 / (DEALS + 1) as f64)
-}
-
-/// Mean recovery beyond that from a foreign donor, at least 0.
-fn above_foreign(line: &Line) -> Option<f64> {
-    Some((line.recovery?.estimate - line.foreign?).max(0.0))
 }
 
 /// `(Σ x)² / Σ x²`: how many equal members a set of non-negative numbers is worth. None where all are 0.
@@ -405,7 +456,7 @@ mod tests {
         let found = lines(&study, &Rows::of(&rows, "unet"), Score::Clip);
         assert_eq!(found["style"][0].causal, Some(true));
         assert_eq!(causal(&found["style"]).map(|set| set.len()), Some(0));
-        let found = of_components(&study, &Rows::of(&rows, "unet"), Score::Clip);
+        let found = of_sets(&study, &found);
         assert!(found.iter().all(|(metric, ..)| *metric != "set_groups"), "{found:?}");
     }
 
@@ -422,6 +473,69 @@ mod tests {
         let found = lines(&study, &Rows::of(&rows, "unet"), Score::Clip);
         assert!(found["style"].iter().all(|line| line.causal.is_none() && line.p.is_none()));
         assert_eq!(causal(&found["style"]), None);
+    }
+
+    fn both(study: &UnetStudy, rows: &[Row], untested: &[&str]) -> Vec<Found> {
+        let untested = untested.iter().map(|arm| (*arm).to_owned()).collect();
+        let rows = Rows::of(rows, "unet");
+        let lines = lines(study, &rows, Score::Clip);
+        [of_sets(study, &lines), agreement(study, &rows, Score::Clip, &lines, &untested)].concat()
+    }
+
+    /// A component of another group that recovers as much, and from which the foreign donor is not told apart, leaves it open where the set
+    /// lies; one that recovers less than the threshold does not.
+    #[test]
+    fn a_set_in_one_group_is_open_until_the_other_groups_are_excluded() {
+        let (study, mut rows) = planted();
+        let mut name = |from: &str, to: &str| {
+            for row in rows.iter_mut().filter(|row| row.tags["component"] == from) {
+                row.tags.insert("component".to_owned(), to.to_owned());
+            }
+            let found = lines(&study, &Rows::of(&rows, "unet"), Score::Clip);
+            let found = of_sets(&study, &found);
+            let of = |metric: &str| found.iter().find(|(name, ..)| *name == metric).map(|(.., value)| *value);
+            [of("set_groups"), of("set_is_open")]
+        };
+        name("a.resnets.0", "up_blocks.1.resnets.0");
+        name("c.attn2", "down_blocks.0.attn2");
+        assert_eq!(name("b.attn1", "up_blocks.1.attn1"), [Some(1.0), Some(0.0)]);
+        assert_eq!(name("up_blocks.1.attn1", "down_blocks.1.attn1"), [Some(1.0), Some(1.0)]);
+    }
+
+    #[test]
+    fn attributes_are_asked_about_where_the_gates_of_their_own_claim_hold() {
+        let (_, rows) = planted();
+        let claim = |arm: &str| {
+            serde_json::json!({
+                "id": arm, "says": "", "source": {"where": "", "version": "", "seen": "derived"},
+                "test": {
+                    "check": {"metric": "set_groups", "arm": arm, "where": {"study": "unet", "tags": {"score": "clip"}}},
+                    "expect": ">= 2",
+                },
+                "gates": [{"metric": "clean_right", "arm": arm, "at_least": 0.9, "because": ""}],
+            })
+        };
+        let experiment: TraceExperiment = serde_json::from_value(serde_json::json!({
+            "paper": "causal-trace", "scale": "quick", "about": "", "seed": 0, "seeds": 1, "data": {}, "arms": {}, "studies": {},
+            "claims": [claim("style"), claim("colour")],
+        }))
+        .unwrap_or_else(|error| panic!("{error}"));
+        let row = |arm: &str, metric: &str, value: f64| Row {
+            arm: arm.to_owned(),
+            metric: metric.to_owned(),
+            value,
+            tags: BTreeMap::from([("score".to_owned(), "clip".to_owned())]),
+            ..rows[0].clone()
+        };
+        let measured = [
+            row("style", "set_groups", 1.0),
+            row("style", "clean_right", 0.95),
+            row("colour", "set_groups", 1.0),
+            row("colour", "clean_right", 0.85),
+        ];
+        let of = |score| untested(&experiment, "unet", score, measured.iter());
+        assert_eq!(of(Score::Clip), BTreeSet::from(["colour".to_owned()]));
+        assert!(of(Score::Class).is_empty(), "no claim is about this score");
     }
 
     /// Two attributes whose sets share one of two components; of a third nothing recovers.
@@ -444,23 +558,20 @@ mod tests {
                 Row { metric: "clean_right".to_owned(), arm: arm.to_owned(), value: 1.0, ..rows[0].clone() };
             all.push(right);
         }
-        let found = of_components(&study, &Rows::of(&all, "unet"), Score::Clip);
+        let found = both(&study, &all, &[]);
         let of = |metric: &str| found.iter().find(|(name, ..)| *name == metric).map(|(.., value)| *value);
         assert_eq!(of("largest_jaccard"), Some(1.0 / 3.0));
         // No deal of the 24 captions lies as far apart as the two attributes that they are of.
         assert!(of("largest_jaccard_p").is_some_and(|p| p < 0.01), "{found:?}");
         assert!(found.iter().any(|one| *one == ("set_size", "count".to_owned(), 0.0)));
-        let participations: Vec<&str> = found
-            .iter()
-            .filter(|(name, ..)| *name == "set_participation")
-            .map(|(_, arm, _)| arm.as_str())
-            .collect();
-        assert_eq!(participations, ["colour", "style"]);
+        // One that cannot be asked about is left out.
+        let found = both(&study, &all, &["style"]);
+        assert!(found.iter().all(|(name, ..)| *name != "largest_jaccard"));
         // An attribute that the model does not follow is left out, and one alone agrees with nobody.
         all.iter_mut()
             .filter(|row| row.metric == "clean_right" && row.arm == "style")
             .for_each(|row| row.value = 0.5);
-        let found = of_components(&study, &Rows::of(&all, "unet"), Score::Clip);
+        let found = both(&study, &all, &[]);
         assert!(found.iter().all(|(name, ..)| *name != "largest_jaccard"));
     }
 

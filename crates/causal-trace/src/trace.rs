@@ -123,10 +123,31 @@ pub struct Spec {
 }
 
 impl Default for Spec {
-    /// Every component of the UNet, noise of three standard deviations.
+    /// Every component of the UNet; noise of three standard deviations of the subject's own embeddings.
     fn default() -> Self {
         let corruption = Corruption::default();
         Self { corruption, settings: Settings::default(), targets: Targets::components(), foreign: None }
+    }
+}
+
+impl Spec {
+    /// What can be seen before anything is computed.
+    ///
+    /// # Errors
+    /// Where states of the text encoder are to be restored and there are none, or the noise comes behind them.
+    pub fn check(&self) -> Result<()> {
+        let Targets::Text { parts, .. } = &self.targets else { return Ok(()) };
+        ensure!(
+            matches!(self.corruption.mode, Mode::TokenEmbed | Mode::Swap),
+            "noise on the text encoder's output (`{}`) comes behind every state of it: there is nothing to restore\n  expected: the corruption \
+             token_embed or swap",
+            self.corruption.mode.name()
+        );
+        ensure!(
+            !parts.is_empty(),
+            "no part of the text encoder is to be restored; expected self_attn, mlp or block"
+        );
+        Ok(())
     }
 }
 
@@ -221,8 +242,10 @@ pub fn trace_told(
     spec: &Spec,
     told: &mut Told<'_>,
 ) -> Result<Trace> {
+    spec.check()?;
     let read = caption.read(&model.tokenizer)?;
-    let encoded = spec.corruption.encode(model, caption, &read)?;
+    let corruption = spec.corruption.measured(model, &[&caption.subject])?;
+    let encoded = corruption.encode(model, caption, &read)?;
     let warnings = warnings(spec, &encoded)?;
     let mut texts = vec![encoded.clean.clone(), encoded.corrupted.clone()];
     let (runs, what) = plan(model, spec, &read, &encoded, &mut texts)?;
@@ -290,12 +313,6 @@ fn plan(
             }
         }
         Targets::Text { parts, tokens } => {
-            ensure!(
-                matches!(spec.corruption.mode, Mode::TokenEmbed | Mode::Swap),
-                "noise on the text encoder's output (`{}`) comes behind every state of it: there is nothing to restore\n  expected: the corruption \
-                 token_embed or swap",
-                spec.corruption.mode.name()
-            );
             let tokens = if tokens.is_empty() { read.carriers() } else { tokens.clone() };
             let window = read.prompt.ids.len();
             if let Some(token) = tokens.iter().find(|&&token| token >= window) {
@@ -303,10 +320,6 @@ fn plan(
                     "token {token} of a window of {window}; positions are counted from 0, begin-of-text being 0"
                 );
             }
-            ensure!(
-                !parts.is_empty(),
-                "no part of the text encoder is to be restored; expected self_attn, mlp or block"
-            );
             let states = text_states(model.text_encoder.config(), parts, &tokens);
             for (state, text) in states.iter().zip(text::restored(&model.text_encoder, encoded, &states)?) {
                 texts.push(text);

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
 use causal_trace::components::{before_text, components};
+use causal_trace::corruption::deviation;
 use causal_trace::lockstep::{Change, Donor, Lockstep, Patch, Run};
 use causal_trace::trace::{CLEAN, CORRUPTED};
 use causal_trace::{
@@ -14,7 +15,7 @@ use causal_trace::{
 };
 use sd_core::pipeline::StableDiffusion;
 use sd_core::sampling::SamplerKind;
-use sd_core::taps::{Kind, Site};
+use sd_core::taps::{Kind, NoTap, Site};
 
 fn model() -> &'static StableDiffusion {
     static MODEL: OnceLock<StableDiffusion> = OnceLock::new();
@@ -293,6 +294,13 @@ fn i7_at_guidance_1_the_half_without_the_prompt_is_not_there() {
     let alone = looped::one(model(), &spec.settings, [&texts[0], &texts[1]], &site).unwrap();
     assert_eq!(bits(&guided_by_one.latents), bits(&alone));
     assert!(guided_by_one.row_passes < 3.0 * 2.0);
+    // And what both halves make at that guidance, eps_u + g·(eps_c − eps_u), is the conditional alone.
+    spec.settings.guidance = 1.0 + f64::EPSILON;
+    let both = trace(model(), &caption(), &spec).unwrap();
+    assert!(both.row_passes > guided_by_one.row_passes, "the other half was computed");
+    let apart = (&both.latents - &guided_by_one.latents).unwrap().abs().unwrap().flatten_all().unwrap();
+    let apart = apart.max(0).unwrap().to_scalar::<f32>().unwrap();
+    assert!(apart < 1e-4, "{apart}");
 }
 
 #[test]
@@ -306,6 +314,18 @@ fn i8_restored_embeddings_are_the_clean_caption_and_no_earlier_row_changes() {
         let equal = row(&encoded.clean, token) == row(&encoded.corrupted, token);
         assert_eq!(equal, token < read.subject.start, "token {token}");
     }
+    // The subject's rows of the embeddings are all that was changed: with the clean ones in their place, the clean caption comes out.
+    let (text, subject) = (&model().text_encoder, read.subject.clone());
+    let [clean, corrupted] = [0, 1].map(|index| encoded.embedded.get(index).unwrap());
+    let (before, behind) = (subject.start, read.prompt.ids.len() - subject.end);
+    let parts = [
+        corrupted.narrow(0, 0, before).unwrap(),
+        clean.narrow(0, before, subject.len()).unwrap(),
+        corrupted.narrow(0, subject.end, behind).unwrap(),
+    ];
+    let mixed = Tensor::stack(&[clean, Tensor::cat(&parts, 0).unwrap()], 0).unwrap();
+    let hidden = text.forward_embedded(&mixed, &encoded.ids, &mut NoTap).unwrap().last_hidden_state;
+    assert_eq!(bits(&hidden.get(1).unwrap()), bits(&encoded.clean));
     let last = model().text_encoder.config().num_hidden_layers - 1;
     let state = |part, layer, token| causal_trace::TextState { part, layer, token };
     let token = read.last_subject();
@@ -375,8 +395,7 @@ fn noise_is_drawn_once_and_as_large_as_asked() {
 
 #[test]
 fn a_deviation_is_that_of_the_subjects_embeddings_with_begin_and_end() {
-    let std =
-        causal_trace::corruption::deviation(model(), &["bela cruz", "star"], &Mode::TokenEmbed).unwrap();
+    let std = deviation(model(), &["bela cruz", "star"], &Mode::TokenEmbed).unwrap();
     let ids: Vec<u32> = ["bela cruz", "star"]
         .into_iter()
         .flat_map(|subject| {
@@ -391,6 +410,20 @@ fn a_deviation_is_that_of_the_subjects_embeddings_with_begin_and_end() {
     let mean = values.iter().sum::<f32>() / values.len() as f32;
     let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / (values.len() - 1) as f32;
     assert!((std - f64::from(variance.sqrt())).abs() < 1e-6);
+}
+
+/// Without a unit of `std:` a trace measures one on its own subject.
+#[test]
+fn the_default_specification_is_traced_as_it_stands() {
+    let mut spec = Spec { targets: spec().targets, ..Spec::default() };
+    (spec.settings.steps, spec.settings.guidance) = (1, 4.0);
+    if let Targets::Unet { only, .. } = &mut spec.targets {
+        only.push("mid_block.resnets.0".to_owned());
+    }
+    let applied = trace(model(), &caption(), &spec).unwrap().applied;
+    let subject = caption().subject;
+    let std = deviation(model(), &[&subject], &Mode::TokenEmbed).unwrap();
+    assert!((applied.sigma - 3.0 * std).abs() < 1e-12 && applied.noise > 0.0, "{applied:?}");
 }
 
 fn refused(caption: &Caption, change: impl FnOnce(&mut Spec)) -> String {
@@ -415,8 +448,10 @@ fn bad_input_is_refused_with_what_to_do() {
         };
     });
     assert!(said.contains("up_blocks.1.attentions.1.transformer_blocks.0.attn2"), "{said}");
-    let said = refused(&caption(), |spec| spec.corruption.sigma = Sigma::Deviations(3.0));
-    assert!(said.contains("not measured"), "{said}");
+    let mut unmeasured = spec().corruption;
+    (unmeasured.sigma, unmeasured.std) = (Sigma::Deviations(3.0), None);
+    let said = unmeasured.sigma().unwrap_err().to_string();
+    assert!(said.contains("not measured") && said.contains("deviation"), "{said}");
     let said = refused(&caption(), |spec| spec.settings.memory = Some(1000));
     assert!(said.contains("allow at least"), "{said}");
     let said = refused(&caption(), |spec| {

@@ -81,3 +81,41 @@ fn an_experiment_runs_from_its_file_to_its_tables_and_figures() {
     assert!(shown.tables.len() >= 7 && !shown.figures.is_empty() && shown.pictures.len() == 1);
     check(&reproduction.present(&Outcome { rows: Vec::new(), trials: BTreeMap::new() }).unwrap());
 }
+
+#[test]
+fn a_gate_that_reads_the_sweep_at_another_noise_than_the_study_has_is_refused() {
+    let claim = |at: &str| {
+        let claims = format!(
+            r#"claims:
+  - id: C
+    says: a claim about the study unet
+    source: {{where: here, version: "1", seen: derived}}
+    test: {{check: {{metric: set_groups, arm: style, where: {{study: unet}}}}, expect: ">= 2"}}
+    gates:
+      - {{metric: clean_right, arm: style, where: {{study: unet}}, at_least: 0.9, because: it is not followed}}
+      - {{metric: sweep_corrupted_right, arm: style, where: {{study: sweep, at: {at}, tags: {{unit: std}}}}, at_most: 0.2, because: it is left}}
+"#
+        );
+        let text = SMALL.replace("claims: []\n", &claims);
+        CAUSAL_TRACE.open(&Document::parse("small.yaml", &text).unwrap()).map(|_| ())
+    };
+    claim("10").unwrap();
+    let said = claim("7").unwrap_err().to_string();
+    assert!(
+        ["claims.0.gates.1.where.at", "std:10", "std:7"].iter().all(|part| said.contains(part)),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_study_without_noise_is_warned_of() {
+    let nothing = || Outcome { rows: Vec::new(), trials: BTreeMap::new() };
+    let protocol = |text: &str| {
+        let document = Document::parse("small.yaml", text).unwrap();
+        CAUSAL_TRACE.open(&document).unwrap().present(&nothing()).unwrap().protocol
+    };
+    assert!(protocol(SMALL).iter().all(|line| !line.contains("Warning")));
+    let still = SMALL.replacen("std:10", "abs:0", 1);
+    let said = protocol(&still).into_iter().find(|line| line.contains("Warning")).unwrap_or_default();
+    assert!(said.contains("`unet`") && said.contains("no effect to trace"), "{said}");
+}

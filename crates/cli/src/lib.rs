@@ -23,7 +23,7 @@ pub use forward::{Component, Forward, ForwardDtype};
 pub use generate::{Dtype, Generate, Sampler};
 pub use gpu::{Cuda, CudaAction, CudaBuild, Gpu, GpuAction, GpuVerify};
 pub use reproduce::{Device, Executor, Overrides, Progress, Reproduce, Scale, Shard};
-pub use trace::{Corrupt, Half, Trace};
+pub use trace::{Corrupt, Half, Reading, Trace};
 pub use train::{Stage, Train, Trainable};
 pub use worlds::{Sheet, Split, Worlds, WorldsAction};
 

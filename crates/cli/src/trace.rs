@@ -1,5 +1,6 @@
 //! `trace`: where a model keeps what it knows of a caption's subject.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -53,18 +54,27 @@ pub struct Trace {
     /// Seed of the latents and of the noise on the subject.
     #[arg(long, value_name = "N", default_value = "0", value_parser = seed, allow_negative_numbers = true)]
     pub seed: u64,
-    /// The noise: `abs:X`, or `std:K` for K standard deviations of the subject's embeddings.
-    #[arg(long, value_name = "abs:X|std:K", default_value = "std:3")]
-    pub sigma: String,
-    /// Where the noise goes.
+    /// The noise: `abs:X`, or `std:K` for K deviations of the subject's embeddings [default: std:3; std:7 for sd-mini].
+    #[arg(long, value_name = "abs:X|std:K")]
+    pub sigma: Option<String>,
+    /// How the subject is destroyed.
     #[arg(long, value_enum, default_value_t = Corrupt::TokenEmbed)]
     pub corrupt: Corrupt,
+    /// What `--corrupt swap` puts in the subject's place: words of as many tokens.
+    #[arg(long, value_name = "WORDS", required_if_eq("corrupt", "swap"))]
+    pub other: Option<String>,
     /// Which half of guidance is restored.
-    #[arg(long, value_enum, default_value_t = Half::Cond)]
+    #[arg(long, value_enum, default_value_t = Half::Cond, conflicts_with = "text")]
     pub half: Half,
+    /// How components are read.
+    #[arg(long, value_enum, default_value_t = Reading::Module, conflicts_with = "text")]
+    pub reading: Reading,
     /// Neighbouring components of one kind that are restored together.
-    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one, conflicts_with = "text")]
     pub window: usize,
+    /// Restore in these steps of the sampler alone, counted from 0, the last left out, such as `0..10` [default: all].
+    #[arg(long, value_name = "FIRST..END", value_parser = steps, conflicts_with = "text")]
+    pub restored_steps: Option<Range<usize>>,
     /// Most memory that activations may take, such as `8GB` or `500MB`; runs then go in chunks [default: no limit].
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub mem_budget: Option<u64>,
@@ -92,6 +102,20 @@ pub enum Corrupt {
     EncoderOut,
     /// On the text encoder's whole output
     AllOut,
+    /// No noise: other words stand in the subject's place
+    Swap,
+}
+
+/// How components of the UNet are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Reading {
+    /// Each module's output, as the paper: of residual blocks the whole stream, of others a summand
+    #[default]
+    Module,
+    /// Summands alone
+    Branch,
+    /// The stream behind each
+    Stream,
 }
 
 /// A half of classifier-free guidance.
@@ -104,6 +128,19 @@ pub enum Half {
     Uncond,
     /// Both
     Both,
+}
+
+/// `0..10`: at least one step.
+fn steps(text: &str) -> Result<Range<usize>, String> {
+    let ends = text.split_once("..").and_then(|(first, end)| {
+        Some((first.trim().parse::<usize>().ok()?, end.trim().parse::<usize>().ok()?))
+    });
+    match ends {
+        Some((first, end)) if first < end => Ok(first..end),
+        _ => Err(format!(
+            "expected the first step and the one behind the last, such as `0..10`, found `{text}`"
+        )),
+    }
 }
 
 /// `8GB`, `500MB`: decimal multiples of a byte.

@@ -42,6 +42,7 @@ pub(super) fn run(
 fn spec(bench: &Bench, study: &UnetStudy, case: &Case, half: Half, controls: Vec<Control>) -> Result<Spec> {
     let mut settings = case.settings(&study.making);
     settings.half = half;
+    settings.restored_steps = study.restored_steps.map(|[first, end]| first..end);
     let targets = Targets::Unet { reading: study.reading, only: Vec::new(), window: study.window, controls };
     Ok(Spec {
         corruption: case.corruption(&bench.model, &study.making)?,

@@ -1,6 +1,7 @@
 //! What each metric means, and what was run.
 
-use crate::experiment::{JUDGE, MODEL, TraceExperiment};
+use crate::corruption::Mode;
+use crate::experiment::{JUDGE, MODEL, Study, TextStudy, TraceExperiment, UnetStudy};
 
 pub(super) fn explained() -> Vec<(String, String)> {
     let all = [
@@ -53,12 +54,16 @@ pub(super) fn explained() -> Vec<(String, String)> {
             "Of the set of causal components over all captions, without `up_blocks.3`: members, and groups of blocks that they lie in (of a set that has any).",
         ),
         (
-            "set_participation",
-            "(Σ x)² / Σ x² of x = mean ρ beyond the foreign donor's over the set's members: how many equal components their effects are worth.",
+            "set_is_open",
+            "1 where that set lies in one group while a component of another has a mean ρ whose 95 % interval reaches above the threshold: not shown to be causal, nor not to be.",
+        ),
+        (
+            "effect_participation",
+            "(Σ x)² / Σ x² of x = |AIE| over the components before `up_blocks.3`: how many equal components their effects are worth. Noise raises it.",
         ),
         (
             "largest_jaccard, largest_jaccard_p",
-            "The largest Jaccard index of the causal sets of two attributes, of those that the model follows and that have any; and the largest p, after Holm over \
+            "The largest Jaccard index of the causal sets of two attributes, of those whose own claim C1 can be tested and that have any; and the largest p, after Holm over \
              the pairs, of \"the captions of both are of one kind\": how often captions dealt out anew are as far apart in their mean ρ beyond the foreign donor's (999 deals; \
              squares summed over components).",
         ),
@@ -96,6 +101,28 @@ pub(super) fn explained() -> Vec<(String, String)> {
 }
 
 pub(super) fn protocol(experiment: &TraceExperiment) -> Vec<String> {
+    let mut all = nothing_to_trace(experiment);
+    all.extend(told(experiment));
+    all
+}
+
+/// A warning for each study whose noise is 0.
+fn nothing_to_trace(experiment: &TraceExperiment) -> Vec<String> {
+    let is_idle = |study: &Study| match study {
+        Study::Unet(UnetStudy { making, .. }) | Study::Text(TextStudy { making, .. }) => {
+            making.mode != Mode::Swap && making.sigma.absolute(1.0) == 0.0
+        }
+        _ => false,
+    };
+    let studies = experiment.studies.iter().filter(|(_, study)| is_idle(study));
+    studies
+        .map(|(name, _)| {
+            format!("Warning: the noise of the study `{name}` is 0: clean, corrupted and restored runs are equal, and there is no effect to trace.")
+        })
+        .collect()
+}
+
+fn told(experiment: &TraceExperiment) -> Vec<String> {
     vec![
         format!(
             "Model: {}. Judge: {}. One caption and seed is one unit; clean, corrupted and restored runs share the starting latents and one draw of the noise.",

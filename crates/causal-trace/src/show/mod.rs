@@ -89,6 +89,8 @@ fn captions(
             Cell::number(positive("class"), 3),
             Cell::number(kept("clip"), 3),
             Cell::number(kept("class"), 3),
+            Cell::number(share("embedding_std"), 4),
+            Cell::number(share("sigma"), 4),
             Cell::number(share("noise_norm"), 2),
             Cell::number(share("embedding_norm"), 2),
             Cell::number(share("attention_norm"), 2),
@@ -101,7 +103,7 @@ fn captions(
             "Captions × seeds of each attribute; how often the classifier finds the attribute in the clean and in the corrupted picture; the total \
              effect in cosines of the judge with a 95 % bootstrap interval over captions, and how often it is positive by either score; and the share \
              that is kept: total effect at least {} cosines (or {} of the classifier's probability), or the standard deviation of the clean score over \
-             seeds where that is more{}. Then norms at a subject token (trap T10): of the noise, of what it is added to, and of \
+             seeds where that is more{}. Then the standard deviation that `std:` counts in and the absolute σ, and norms at a subject token (trap T10): of the noise, of what it is added to, and of \
              the first self-attention's output in the clean run.",
             asked.floor,
             asked.floor_class,
@@ -119,6 +121,8 @@ fn captions(
             "positive_class",
             "kept_clip",
             "kept_class",
+            "embedding_std",
+            "sigma",
             "noise_norm",
             "embedding_norm",
             "attention_norm",

@@ -1,6 +1,6 @@
 //! What restoring states of the text encoder shows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lab::figure::{Axis, Content, Figure, Panel};
 use lab::paper::Presentation;
@@ -9,7 +9,7 @@ use lab::stats;
 use lab::table::{Cell, Table, columns};
 
 use super::{label, over_captions};
-use crate::effects::Score;
+use crate::effects::{FIRST, Score, State, state};
 use crate::experiment::{TextStudy, TraceExperiment};
 
 pub(super) fn show(
@@ -84,6 +84,25 @@ fn maps(experiment: &TraceExperiment, name: &str, study: &TextStudy, rows: &Rows
     }
 }
 
+/// Share of the kept captions, seeds averaged, for which the first self-attention at the last subject token is the only state above the
+/// threshold; blocks, which carry the whole stream, are left out.
+fn only_first(study: &TextStudy, rows: &Rows<'_>, arm: &str, score: Score) -> Option<stats::Interval> {
+    let mut captions: BTreeMap<&str, BTreeMap<State<'_>, Vec<f64>>> = BTreeMap::new();
+    for row in rows.select(score.recovery(), arm, &[]) {
+        let state = state(&row.tags);
+        if state[0] != "block" && state[0] != "none" {
+            captions.entry(&row.case).or_default().entry(state).or_default().push(row.value);
+        }
+    }
+    let is_above = |values: &[f64]| stats::mean(values).is_ok_and(|mean| mean > study.above);
+    let is_only = |states: &BTreeMap<State<'_>, Vec<f64>>| {
+        states.contains_key(&FIRST)
+            && states.iter().all(|(state, values)| is_above(values) == (*state == FIRST))
+    };
+    let hits = captions.values().filter(|states| is_only(states)).count();
+    stats::wilson(hits, captions.len(), 0.95).ok()
+}
+
 fn states(experiment: &TraceExperiment, name: &str, study: &TextStudy, rows: &Rows<'_>) -> Table {
     let line = |(arm, score): (&String, Score)| {
         let tags = [("score", score.name()), ("attribute", arm.as_str())];
@@ -92,6 +111,7 @@ fn states(experiment: &TraceExperiment, name: &str, study: &TextStudy, rows: &Ro
         let [mean, low, high] = Cell::interval(first, 3);
         let [other, other_low, other_high] = Cell::interval(of("other_state"), 3);
         let [mlp, mlp_low, mlp_high] = Cell::interval(of("mlp_state"), 3);
+        let [share, share_low, share_high] = Cell::interval(only_first(study, rows, arm, score), 3);
         let one = |metric: &str| stats::mean(&rows.values(metric, arm, &[("score", score.name())])).ok();
         vec![
             Cell::from(label(experiment, arm).as_str()),
@@ -106,6 +126,9 @@ fn states(experiment: &TraceExperiment, name: &str, study: &TextStudy, rows: &Ro
             mlp,
             mlp_low,
             mlp_high,
+            share,
+            share_low,
+            share_high,
             Cell::number(one("best_is_first_attention"), 3),
             Cell::number(one("causal_states"), 2),
             Cell::number(one("causal_mlps"), 2),
@@ -117,7 +140,8 @@ fn states(experiment: &TraceExperiment, name: &str, study: &TextStudy, rows: &Ro
         caption: format!(
             "Recovery where the output of the first self-attention at the last subject token is restored (the paper's only causal \
              state), of the strongest other state and of the strongest MLP (those of the largest mean, one state for all captions), with 95 % \
-             bootstrap intervals over captions; how often that first one is the best of all states of a caption; and how many states, and MLPs among them, exceed {} for a caption.",
+             bootstrap intervals over captions; of how many captions (seeds averaged) that first state is the only one above {0}, with Wilson's interval: \
+             the paper's statement, caption by caption; how often it is the best of all states of a caption and above; and how many states, and MLPs among them, exceed {0} for a caption.",
             study.above
         ),
         columns: columns(&[
@@ -133,6 +157,9 @@ fn states(experiment: &TraceExperiment, name: &str, study: &TextStudy, rows: &Ro
             "mlp_state",
             "mlp_low",
             "mlp_high",
+            "only_first",
+            "only_low",
+            "only_high",
             "first_is_best",
             "causal_states",
             "causal_mlps",

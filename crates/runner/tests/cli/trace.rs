@@ -26,6 +26,25 @@ fn a_component_is_traced_and_written() {
     let runs: Vec<&str> = csv.lines().skip(1).filter_map(|line| line.split(',').next()).collect();
     assert_eq!(runs, ["clean", "corrupted", name]);
     assert!(scratch.path("out/pictures.png").is_file());
+    assert!(said.contains("total effect") && said.contains("sigma 0.5"), "{said}");
+}
+
+#[test]
+fn another_word_can_stand_in_the_subjects_place_and_steps_can_be_chosen() {
+    let scratch = Scratch::new();
+    let name = "up_blocks.1.resnets.0";
+    let rest =
+        format!("--subject red --component {name} --corrupt swap --other blue --reading branch -o out");
+    let said = succeed(trace(&scratch, "a red star", &rest.replace(name, &format!("{name}.conv2"))));
+    assert!(said.contains(name) && !said.contains("noise"), "{said}");
+    let distance = |steps: &str| {
+        let rest = format!("--subject red --component {name} {steps} -o out");
+        succeed(trace(&scratch, "a red star", &rest));
+        let csv = fs::read_to_string(scratch.path("out/trace.csv")).unwrap();
+        let line = csv.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+        line.split(',').nth(3).unwrap().parse::<f64>().unwrap()
+    };
+    assert_ne!(distance(""), distance("--restored-steps 0..1"));
 }
 
 #[test]
@@ -51,6 +70,14 @@ fn bad_input_says_what_to_do_and_writes_nothing() {
     refused("a red star", "--subject red --sigma 3", &["--sigma", "std:K"]);
     refused("a red star", "--subject red --mem-budget 5", &["8GB"]);
     refused("a red star", "--subject red --judge nowhere", &["nowhere"]);
+    // A plan refuses what the trace would.
+    refused("a red star", "--subject red --dry-run --mem-budget 1MB", &["memory budget", "allow at least"]);
+    refused("a red star", "--subject red --dry-run --text --corrupt all-out", &["nothing to restore"]);
+    refused("a red star", "--subject red --text --window 3", &["--window", "--text"]);
+    refused("a red star", "--subject red --corrupt swap", &["--other"]);
+    refused("a red star", "--subject red --corrupt swap --other plain-red", &["1 and", "tokens"]);
+    refused("a red star", "--subject red --restored-steps 2", &["0..10"]);
+    refused("a red star", "--subject red --restored-steps 0..5", &["0..5 of 2"]);
     let long = "a red star and a red star and a red star and a red star and a red star";
     refused(long, "--subject red", &["too long", "would be cut off"]);
 }
