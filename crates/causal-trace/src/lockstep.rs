@@ -209,8 +209,7 @@ impl<'a> Lockstep<'a> {
     /// Where a run names a text, run or activation that is not there, the memory is too small for a single restored run, or a computation
     /// fails or gives infinite numbers.
     pub fn run(&self, runs: &[Run], told: &mut Told<'_>) -> Result<Outcome> {
-        self.check(runs)?;
-        let chunks = self.chunks(runs)?;
+        let chunks = self.planned(runs)?;
         let mut rows: Vec<Option<Tensor>> = vec![None; runs.len()];
         let mut row_passes = 0.0;
         let count = chunks.len();
@@ -275,7 +274,12 @@ impl<'a> Lockstep<'a> {
         self.settings.guidance > 1.0
     }
 
-    fn chunks(&self, runs: &[Run]) -> Result<Vec<Vec<usize>>> {
+    /// Which runs are computed at a time, by their numbers.
+    ///
+    /// # Errors
+    /// Where [`Lockstep::run`] refuses them before it computes anything.
+    pub fn planned(&self, runs: &[Run]) -> Result<Vec<Vec<usize>>> {
+        self.check(runs)?;
         let (_, _, height, width) = self.start.dims4()?;
         let row = row_bytes(self.model.unet.config(), [height, width], self.model.dtype);
         chunked(runs, self.is_guided(), row, self.settings.memory)

@@ -242,13 +242,8 @@ pub fn trace_told(
     spec: &Spec,
     told: &mut Told<'_>,
 ) -> Result<Trace> {
-    spec.check()?;
-    let read = caption.read(&model.tokenizer)?;
-    let corruption = spec.corruption.measured(model, &[&caption.subject])?;
-    let encoded = corruption.encode(model, caption, &read)?;
+    let Prepared { read, encoded, texts, runs, what } = Prepared::new(model, caption, spec)?;
     let warnings = warnings(spec, &encoded)?;
-    let mut texts = vec![encoded.clean.clone(), encoded.corrupted.clone()];
-    let (runs, what) = plan(model, spec, &read, &encoded, &mut texts)?;
     let outcome = Lockstep::new(model, &spec.settings, &texts)?.run(&runs, told)?;
     let pixels = decode(model, &outcome.latents)?;
     Ok(Trace {
@@ -261,6 +256,36 @@ pub fn trace_told(
         chunks: outcome.chunks,
         warnings,
     })
+}
+
+/// Whether a caption can be traced so: everything that [`trace`] refuses, before the UNet does anything.
+///
+/// # Errors
+/// As [`trace`].
+pub fn check(model: &StableDiffusion, caption: &Caption, spec: &Spec) -> Result<()> {
+    let prepared = Prepared::new(model, caption, spec)?;
+    Lockstep::new(model, &spec.settings, &prepared.texts)?.planned(&prepared.runs).map(|_| ())
+}
+
+/// What a trace consists of.
+struct Prepared {
+    read: Read,
+    encoded: Encoded,
+    texts: Vec<Tensor>,
+    runs: Vec<Run>,
+    what: Vec<What>,
+}
+
+impl Prepared {
+    fn new(model: &StableDiffusion, caption: &Caption, spec: &Spec) -> Result<Self> {
+        spec.check()?;
+        let read = caption.read(&model.tokenizer)?;
+        let corruption = spec.corruption.measured(model, &[&caption.subject])?;
+        let encoded = corruption.encode(model, caption, &read)?;
+        let mut texts = vec![encoded.clean.clone(), encoded.corrupted.clone()];
+        let (runs, what) = plan(model, spec, &read, &encoded, &mut texts)?;
+        Ok(Self { read, encoded, texts, runs, what })
+    }
 }
 
 fn warnings(spec: &Spec, encoded: &Encoded) -> Result<Vec<String>> {

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use candle_core::{DType, Device};
 use causal_trace::judge::{ClipJudge, Judge, MiniJudge};
 use causal_trace::lockstep::{Change, Donor, Patch, Run, chunked, row_bytes};
-use causal_trace::trace::{CLEAN, CORRUPTED, trace_told};
+use causal_trace::trace::{CLEAN, CORRUPTED, check, trace_told};
 use causal_trace::{
     Caption, Control, Corruption, Half, Mode, Reading, Settings, Sigma, Spec, Targets, Trace, components,
 };
@@ -49,6 +49,7 @@ pub(crate) fn run(typed: &cli::Trace) -> Result<u8> {
     typed.component.iter().try_for_each(|name| components::named(&all, name).map(|_| ()))?;
     let judge = judge(typed, &pipeline, &read.prompt, &device)?;
     spec.corruption = spec.corruption.measured(&pipeline, &[&typed.subject])?;
+    check(&pipeline, &caption, &spec)?;
     lab::atomic::create_dir_all_synced(&typed.output)?;
     let mut last = 0;
     let mut told = |share: f64| {

@@ -26,7 +26,7 @@ fn a_component_is_traced_and_written() {
     let runs: Vec<&str> = csv.lines().skip(1).filter_map(|line| line.split(',').next()).collect();
     assert_eq!(runs, ["clean", "corrupted", name]);
     assert!(scratch.path("out/pictures.png").is_file());
-    assert!(said.contains("total effect") && said.contains("sigma 0.5"), "{said}");
+    assert!(said.contains("noise: sigma 0.5000"), "{said}");
 }
 
 #[test]
