@@ -28,6 +28,8 @@ pub(crate) struct Line {
     pub(crate) effect: Option<Interval>,
     /// The mean of its absolute value for each caption and seed (trap T8).
     pub(crate) absolute: Option<f64>,
+    /// AIE from the foreign donor.
+    pub(crate) foreign_effect: Option<f64>,
     /// Mean recovery from the foreign donor (control N2).
     pub(crate) foreign: Option<f64>,
     /// Mean score of the restored pictures of captions that the threshold was not chosen on.
@@ -75,9 +77,9 @@ impl<'a> Index<'a> {
         self.runs.get(&[metric, component, control.name()]).cloned().unwrap_or_default()
     }
 
-    /// S(restored) − S(corrupted).
-    fn effects(&self, score: Score, component: &str) -> ByUnit<'a> {
-        let scores = self.get(score.metric(), component, Control::Clean);
+    /// S(restored) − S(corrupted), restored from there.
+    fn effects(&self, score: Score, component: &str, control: Control) -> ByUnit<'a> {
+        let scores = self.get(score.metric(), component, control);
         scores
             .into_iter()
             .filter_map(|(unit, value)| Some((unit, value - self.corrupted.get(&unit)?)))
@@ -129,7 +131,9 @@ fn of_arm(
         let scores = index.get(score.metric(), component, Control::Clean);
         let judged = scores.iter().filter(|((case, _), _)| !is_validation(study, case));
         let mean_score = stats::mean(&judged.map(|(_, score)| *score).collect::<Vec<_>>()).ok();
-        let effects = index.effects(score, component);
+        let effects = index.effects(score, component, Control::Clean);
+        let foreign_effects: Vec<f64> =
+            by_case(&index.effects(score, component, Control::Foreign)).into_values().collect();
         let absolute: Vec<f64> = effects.values().map(|effect| effect.abs()).collect();
         Line {
             component: component.clone(),
@@ -137,6 +141,7 @@ fn of_arm(
             recovery: interval(&clean),
             effect: interval(&by_case(&effects)),
             absolute: stats::mean(&absolute).ok(),
+            foreign_effect: stats::mean(&foreign_effects).ok(),
             foreign: stats::mean(&foreign.values().copied().collect::<Vec<_>>()).ok(),
             p: stats::p_above(&differences, 0.0).ok(),
             paper: mean_score.zip(threshold).map(|(score, threshold)| score >= threshold),
@@ -274,7 +279,7 @@ fn of_sets(study: &UnetStudy, lines: &BTreeMap<String, Vec<Line>>) -> Vec<Found>
             all.push(("set_is_open", arm.clone(), f64::from(u8::from(is_open(study, lines, &groups)))));
         }
         let inner = lines.iter().filter(|line| is_inner(&line.component));
-        let effects = inner.filter_map(|line| Some(line.effect?.estimate.abs()));
+        let effects = inner.filter_map(|line| Some(line.effect?.estimate - line.foreign_effect?));
         all.extend(participation(effects).map(|ratio| ("effect_participation", arm.clone(), ratio)));
     }
     all
@@ -368,11 +373,12 @@ fn p_alike(a: &Recoveries, b: &Recoveries) -> Option<f64> {
     (!a.0.is_empty() && !b.0.is_empty()).then(|| as_far as f64 / (DEALS + 1) as f64)
 }
 
-/// `(Σ x)² / Σ x²`: how many equal members a set of non-negative numbers is worth. None where all are 0.
+/// `max(Σ x, 0)² / Σ x²`: how many equal members some effects are worth. Noise around 0 adds to the second sum alone and so lowers it, where
+/// the sum of absolute values would count it as effects. None where all are 0.
 fn participation(values: impl Iterator<Item = f64>) -> Option<f64> {
     let (sum, squares) =
         values.fold((0.0, 0.0), |(sum, squares), value| (sum + value, squares + value * value));
-    (squares > 0.0).then(|| sum * sum / squares)
+    (squares > 0.0).then(|| sum.max(0.0).powi(2) / squares)
 }
 
 #[cfg(test)]
@@ -580,5 +586,9 @@ mod tests {
         assert_eq!(participation([2.0; 5].into_iter()), Some(5.0));
         assert_eq!(participation([0.0, 3.0, 0.0].into_iter()), Some(1.0));
         assert_eq!(participation([0.0; 3].into_iter()), None);
+        // One that matters among many that do not is one or less.
+        let noise = (0..50).map(|index| if index % 2 == 0 { 0.1 } else { -0.1 });
+        assert!(participation(noise.chain([1.0])).is_some_and(|ratio| ratio < 1.0));
+        assert_eq!(participation([-2.0, -1.0].into_iter()), Some(0.0));
     }
 }

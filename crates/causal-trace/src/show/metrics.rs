@@ -59,7 +59,7 @@ pub(super) fn explained() -> Vec<(String, String)> {
         ),
         (
             "effect_participation",
-            "(Σ x)² / Σ x² of x = |AIE| over the components before `up_blocks.3`: how many equal components their effects are worth. Noise raises it.",
+            "max(Σ x, 0)² / Σ x² over the components before `up_blocks.3`, x being the signed AIE less that from the foreign donor: how many equal components the effects are worth. Noise lowers it.",
         ),
         (
             "largest_jaccard, largest_jaccard_p",

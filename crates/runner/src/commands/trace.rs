@@ -32,6 +32,10 @@ const ROW: usize = 12;
 /// Traces a caption; the table goes to standard output, everything to the folder.
 pub(crate) fn run(typed: &cli::Trace) -> Result<u8> {
     let device = machine::device(typed.device)?;
+    ensure!(
+        typed.other.is_none() || typed.corrupt == cli::Corrupt::Swap,
+        "--other: nothing else stands in the subject's place unless it is swapped\n  help: add --corrupt swap, or leave --other out"
+    );
     let sigma = sigma(typed)?;
     let found = model::find_pipeline(&typed.model)?;
     machine::threads(typed.threads)?;

@@ -75,6 +75,7 @@ fn bad_input_says_what_to_do_and_writes_nothing() {
     refused("a red star", "--subject red --dry-run --text --corrupt all-out", &["nothing to restore"]);
     refused("a red star", "--subject red --text --window 3", &["--window", "--text"]);
     refused("a red star", "--subject red --corrupt swap", &["--other"]);
+    refused("a red star", "--subject red --other blue", &["--other", "--corrupt swap"]);
     refused("a red star", "--subject red --corrupt swap --other plain-red", &["1 and", "tokens"]);
     refused("a red star", "--subject red --restored-steps 2", &["0..10"]);
     refused("a red star", "--subject red --restored-steps 0..5", &["0..5 of 2"]);
